@@ -1,0 +1,49 @@
+# Every target installs what it needs through Go's own tool directive (go.mod);
+# nothing has to be set up first but Go.
+
+VERSION ?= 0.1.0
+LDFLAGS := -s -w -X rutter.dev/rutter/cmd/cli.version=$(VERSION)
+GO      ?= go
+# Packages that link the Istio library: large test binaries, left out of -race.
+ISTIO   := builtins/istioctl|cmd/|tests
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test race check golden bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: bin/rutter ## build bin/rutter
+
+bin/rutter: FORCE
+	$(GO) build -ldflags '$(LDFLAGS)' -o $@ ./cmd/rutter
+
+demo: bin/rutter ## build, then upgrade a simulated mesh with the in-place runbook
+	./bin/rutter run runbooks/istio/in-place.star --set to=1.31.0 --sim mesh,istio=1.30.3,workloads=60,seed=1 --yes
+
+test: ## run every test, golden tests of the runbooks included
+	$(GO) test ./...
+	$(MAKE) --no-print-directory bin/rutter
+	./bin/rutter test runbooks stdlib
+
+race: ## run the tests under the race detector (packages that don't link Istio)
+	$(GO) test -race $$($(GO) list ./... | grep -vE '$(ISTIO)')
+
+check: ## format, vet, staticcheck, and known vulnerabilities where their database can be reached
+	@out=$$($(GO) tool gofumpt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofumpt-formatted (go tool gofumpt -w FILE):"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	.ci/vulncheck
+
+golden: bin/rutter ## rewrite the golden files of Go tests and of runbooks
+	$(GO) test $$(grep -rl 'flag.Bool("update"' --include=*_test.go . | xargs -n1 dirname | sort -u) -update
+	UPDATE_SCRIPTS=1 $(GO) test ./tests/scripts
+	./bin/rutter test runbooks stdlib --update
+
+bench: bin/rutter ## measure against kubectl and print ratios
+	.ci/bench
+
+clean: ## remove what was built
+	rm -rf bin
+
+FORCE:

@@ -1,0 +1,167 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/env"
+)
+
+// connectTimeout bounds the first request, by which Connect learns that the
+// cluster is there.
+const connectTimeout = 10 * time.Second
+
+// Options say which cluster to connect to, as kubectl's flags do.
+type Options struct {
+	ClientOptions
+	Kubeconfig string              // --kubeconfig; "" means KUBECONFIG, then ~/.kube/config, then in-cluster
+	Context    string              // --context; "" means the current one
+	Namespace  string              // --namespace; "" means the context's
+	As         string              // --as
+	AsGroups   []string            // --as-group
+	Getenv     func(string) string // KUBECONFIG, HOME, KUBERNETES_SERVICE_HOST
+	Clock      env.Clock
+}
+
+// Errors of Connect beside ErrUnreachable and ErrDenied.
+var (
+	ErrNoConfig  = errors.New("no kubeconfig")
+	ErrNoContext = errors.New("no such context")
+)
+
+// inCluster is the context's name where there is no kubeconfig.
+const inCluster = "in-cluster"
+
+// Connect makes a client as kubectl would find its cluster, and asks the
+// cluster for its version, so that a wrong address or expired credentials show
+// now: ErrNoConfig, ErrNoContext, ErrUnreachable, ErrDenied.
+func Connect(ctx context.Context, o Options) (*Client, error) {
+	rc, name, ns, err := load(o)
+	if err != nil {
+		return nil, err
+	}
+	if o.As != "" || len(o.AsGroups) > 0 {
+		rc.Impersonate = rest.ImpersonationConfig{UserName: o.As, Groups: o.AsGroups}
+	}
+	co := o.ClientOptions
+	co.Namespace = orElse(o.Namespace, ns)
+	c, err := New(rc, name, o.Clock, co)
+	if err != nil {
+		return nil, err
+	}
+	pctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if _, err := c.Version(pctx); err != nil {
+		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+			err = &RequestError{
+				Subject: "server version", Kind: ErrUnreachable, cause: err,
+				Message: fmt.Sprintf("%s: no answer within %s", rc.Host, connectTimeout),
+			}
+		}
+		return nil, fmt.Errorf("context %s: %w", name, err)
+	}
+	return c, nil
+}
+
+// Contexts lists the contexts of the kubeconfig, sorted, and the current one.
+func Contexts(o Options) (names []string, current string, err error) {
+	cfg, err := kubeconfig(o)
+	if err != nil {
+		return nil, "", err
+	}
+	return contextNames(cfg), cfg.CurrentContext, nil
+}
+
+func rules(o Options) *clientcmd.ClientConfigLoadingRules {
+	r := &clientcmd.ClientConfigLoadingRules{ExplicitPath: o.Kubeconfig}
+	if list := getenv(o, clientcmd.RecommendedConfigPathEnvVar); list != "" {
+		r.Precedence = filepath.SplitList(list)
+	} else if home := getenv(o, "HOME"); home != "" {
+		r.Precedence = []string{filepath.Join(home, ".kube", "config")}
+	}
+	return r
+}
+
+func getenv(o Options, key string) string {
+	if o.Getenv == nil {
+		return ""
+	}
+	return o.Getenv(key)
+}
+
+func kubeconfig(o Options) (*clientcmdapi.Config, error) {
+	cfg, err := rules(o).Load()
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w: %w", orElse(o.Kubeconfig, strings.Join(rules(o).Precedence, ", ")), ErrNoConfig, err)
+	}
+	return cfg, nil
+}
+
+// load finds the configuration, the context's name and its namespace.
+func load(o Options) (*rest.Config, string, string, error) {
+	cfg, err := kubeconfig(o)
+	if err != nil {
+		return nil, "", "", err
+	}
+	if len(cfg.Contexts) == 0 && len(cfg.Clusters) == 0 {
+		return loadInCluster(o)
+	}
+	name := orElse(o.Context, cfg.CurrentContext)
+	if name == "" {
+		return nil, "", "", fmt.Errorf("kubeconfig: %w: no context is current: choose one with --context (%s)",
+			ErrNoContext, strings.Join(contextNames(cfg), ", "))
+	}
+	if _, ok := cfg.Contexts[name]; !ok {
+		return nil, "", "", unknownContext(name, contextNames(cfg))
+	}
+	cc := clientcmd.NewNonInteractiveClientConfig(*cfg, name, &clientcmd.ConfigOverrides{}, rules(o))
+	rc, err := cc.ClientConfig()
+	if err != nil {
+		return nil, "", "", fmt.Errorf("context %s: %w", name, err)
+	}
+	ns, _, err := cc.Namespace()
+	if err != nil {
+		return nil, "", "", fmt.Errorf("context %s: %w", name, err)
+	}
+	return rc, name, ns, nil
+}
+
+func loadInCluster(o Options) (*rest.Config, string, string, error) {
+	where := strings.Join(rules(o).Precedence, ", ")
+	if getenv(o, "KUBERNETES_SERVICE_HOST") == "" || o.Context != "" && o.Context != inCluster {
+		return nil, "", "", fmt.Errorf("%w: nothing in %s: give --kubeconfig FILE or set KUBECONFIG, or use --sim for a simulated cluster",
+			ErrNoConfig, orElse(where, "the default places"))
+	}
+	rc, err := rest.InClusterConfig()
+	if err != nil {
+		return nil, "", "", fmt.Errorf("%s: %w", inCluster, err)
+	}
+	return rc, inCluster, "", nil
+}
+
+func contextNames(cfg *clientcmdapi.Config) []string {
+	names := make([]string, 0, len(cfg.Contexts))
+	for n := range cfg.Contexts {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func unknownContext(name string, known []string) error {
+	msg := fmt.Sprintf("known are %s", strings.Join(known, ", "))
+	if best := diag.Nearest(name, known); best != "" {
+		msg = fmt.Sprintf("did you mean %q? (%s)", best, msg)
+	}
+	return fmt.Errorf("context %q: %w: %s", name, ErrNoContext, msg)
+}

@@ -1,0 +1,66 @@
+package cluster
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+)
+
+var answers = []string{
+	`{}`, ` { } `, `null`, `[]`, `{"a":[]}`, `{"a":[ ],"b":{},"c":null}`, `{"a":1,"a":2}`, `{"a":{"x":1},"a":{"y":2}}`,
+	`{"n":[0,-0,1,-1,9223372036854775807,9223372036854775808,-9223372036854775808,1.5,1e3,1E-2,-0.0,1.0,1e400]}`,
+	`{"n":01}`, `{"n":-}`, `{"n":1.}`, `{"n":.5}`, `{"n":1e}`, `{"n":+1}`, `{"n":1x}`,
+	`{"s":"a\n\t\r\"\\\/\b\f"}`, `{"s":"\u003ca\u003e & ü ✓"}`, `{"s":"\ud83d\ude00 \ud83d"}`, `{"s":"\uZZZZ"}`, `{"s":"\u12"}`, `{"s":"\u+123"}`, `{"s":"\x"}`,
+	"{\"s\":\"\xff\"}", "{\"s\":\"a\\n\xff\"}", "{\"s\":\"a\nb\"}", `{"s":"open`, `{"s":"\`,
+	`{"a":true,"b":false,"c":nul}`, `{"a" :1 , "b": [ 1 , 2 ] }`, `{"a":1,}`, `{,"a":1}`, `{"a":[1,]}`, `{"a":[,1]}`, `{"a":[1 2]}`, `{"a":1 "b":2}`, `{"a":1}}`, `{"a":1} x`, `{a:1}`, `{"a"}`, `{"a":}`, ``, `{`, `"s"`, `1`,
+	`{"deep":` + strings.Repeat("[", 300) + strings.Repeat("]", 300) + `}`,
+	`{"Kind":"Upper","kind":"lower"}`,
+}
+
+func sameAsGeneral(t *testing.T, raw string) {
+	t.Helper()
+	var want map[string]any
+	wantErr := utiljson.Unmarshal([]byte(raw), &want)
+	got, err := decodeJSON([]byte(raw))
+	if (err == nil) != (wantErr == nil) || err == nil && !reflect.DeepEqual(got, want) {
+		t.Errorf("%.200q:\n got %#v, %v\nwant %#v, %v", raw, got, err, want, wantErr)
+	}
+}
+
+func TestDecodeIsThatOfAPIMachinery(t *testing.T) {
+	for _, raw := range answers {
+		sameAsGeneral(t, raw)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, raw := range answers {
+		f.Add(raw)
+	}
+	f.Fuzz(sameAsGeneral)
+}
+
+func BenchmarkDecode(b *testing.B) {
+	pod := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web","namespace":"shop","labels":{"app":"web"},"managedFields":[{"f:metadata":{"f:labels":{".":{},"f:app":{}}}}]},"spec":{"containers":[{"name":"web","image":"web:1","ports":[{"containerPort":8080}]}]},"status":{"phase":"Running"}}`
+	raw := []byte(`{"items":[` + strings.Repeat(pod+",", 199) + pod + `]}`)
+	b.SetBytes(int64(len(raw)))
+	for b.Loop() {
+		if _, err := decodeJSON(raw); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDecodeGeneral(b *testing.B) {
+	pod := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web","namespace":"shop","labels":{"app":"web"},"managedFields":[{"f:metadata":{"f:labels":{".":{},"f:app":{}}}}]},"spec":{"containers":[{"name":"web","image":"web:1","ports":[{"containerPort":8080}]}]},"status":{"phase":"Running"}}`
+	raw := []byte(`{"items":[` + strings.Repeat(pod+",", 199) + pod + `]}`)
+	b.SetBytes(int64(len(raw)))
+	for b.Loop() {
+		var m map[string]any
+		if err := utiljson.Unmarshal(raw, &m); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,178 @@
+package sim
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+)
+
+// Options says what a simulated cluster is made of. The zero value is an empty
+// cluster with no controllers.
+type Options struct {
+	// Clock0 is the virtual time of the cluster's birth; zero means
+	// 2026-01-01T00:00:00Z.
+	Clock0 time.Time
+	// Seed determines every uid and every generated name.
+	Seed int64
+	// KubernetesVersion is what /version answers, "v1.34.0" when empty.
+	KubernetesVersion string
+	// Controllers reconcile after every committed write and as time passes.
+	Controllers []Controller
+	// Injector performs sidecar injection; nil leaves injection out.
+	Injector Injector
+	// InjectOnLoad also injects pods that Load brings in.
+	InjectOnLoad bool
+	// MaxRequests bounds the request log; zero means 100,000. When it is full
+	// the older half is dropped.
+	MaxRequests int
+}
+
+// Cluster is a simulated Kubernetes cluster. It is safe for concurrent use:
+// one lock orders all requests, controllers and the passing of time.
+type Cluster struct {
+	mu   sync.Mutex
+	opts Options
+	st   *store
+	reg  *registry
+	now  time.Time
+	seq  uint64 // numbers uids and generated names; part of the persisted state
+
+	sched    scheduler
+	watchers map[*watcher]bool
+	managers map[managerKey]*managedfields.FieldManager
+	docs     docCache
+	log      *log
+	logErr   error // the first error of the log; ends all writing
+
+	faults    []*activeFault
+	hooks     []AdmissionHook
+	webhooks  map[schema.GroupResource][]webhook // read from the configurations; forgotten when one changes
+	denials   []DenyRule
+	requests  []Request
+	requestNo int
+}
+
+// New makes a cluster with the namespaces that every cluster has.
+func New(opts Options) (*Cluster, error) {
+	c := newCluster(opts)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.bootstrap(); err != nil {
+		return nil, err
+	}
+	c.settle()
+	return c, nil
+}
+
+func newCluster(opts Options) *Cluster {
+	if opts.Clock0.IsZero() {
+		opts.Clock0 = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	if opts.KubernetesVersion == "" {
+		opts.KubernetesVersion = "v1.34.0"
+	}
+	if opts.MaxRequests <= 0 {
+		opts.MaxRequests = 100_000
+	}
+	c := &Cluster{
+		opts: opts, st: newStore(), reg: newRegistry(), now: opts.Clock0.UTC().Truncate(time.Second),
+		watchers: map[*watcher]bool{}, managers: map[managerKey]*managedfields.FieldManager{},
+		webhooks: map[schema.GroupResource][]webhook{},
+	}
+	c.sched.init(opts.Controllers)
+	return c
+}
+
+// bootstrap creates what the API server and the controller manager create by
+// themselves in a new cluster.
+func (c *Cluster) bootstrap() error {
+	for _, name := range []string{"default", "kube-system", "kube-public", "kube-node-lease"} {
+		ns := &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name},
+		}}
+		if _, err := c.create(grNamespaces, "", ns, writeOptions{manager: "kube-apiserver", untracked: true}); err != nil {
+			return fmt.Errorf("namespace %s: %w", name, err)
+		}
+	}
+	svc := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Service",
+		"metadata": map[string]any{"name": "kubernetes", "labels": map[string]any{"component": "apiserver", "provider": "kubernetes"}},
+		"spec": map[string]any{
+			"clusterIP": "10.96.0.1",
+			"ports":     []any{map[string]any{"name": "https", "port": int64(443), "targetPort": int64(6443)}},
+		},
+	}}
+	if _, err := c.create(grServices, "default", svc, writeOptions{manager: "kube-apiserver", untracked: true}); err != nil {
+		return fmt.Errorf("service default/kubernetes: %w", err)
+	}
+	return nil
+}
+
+// Resources that the server itself has to know.
+var (
+	grNamespaces      = schema.GroupResource{Resource: "namespaces"}
+	grServices        = schema.GroupResource{Resource: "services"}
+	grPods            = schema.GroupResource{Resource: "pods"}
+	grConfigMaps      = schema.GroupResource{Resource: "configmaps"}
+	grServiceAccounts = schema.GroupResource{Resource: "serviceaccounts"}
+	grEvents          = schema.GroupResource{Resource: "events"}
+	grDeployments     = schema.GroupResource{Group: "apps", Resource: "deployments"}
+	grPDBs            = schema.GroupResource{Group: "policy", Resource: "poddisruptionbudgets"}
+	grCRDs            = schema.GroupResource{Group: "apiextensions.k8s.io", Resource: "customresourcedefinitions"}
+	grMutating        = schema.GroupResource{Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations"}
+	grValidating      = schema.GroupResource{Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations"}
+)
+
+// commit stores obj and tells everybody who has to know. It is the only way
+// into the store beside drop.
+func (c *Cluster) commit(k objectKey, obj *unstructured.Unstructured) change {
+	ch := c.st.put(k, obj)
+	c.committed(ch)
+	return ch
+}
+
+// drop removes a stored object and tells everybody who has to know.
+func (c *Cluster) drop(k objectKey) {
+	ch := c.st.remove(k)
+	c.committed(ch)
+	c.collect(ch)
+}
+
+func (c *Cluster) committed(ch change) {
+	c.persist(ch)
+	delete(c.webhooks, ch.key.gr)
+	for w := range c.watchers {
+		w.offer(ch)
+	}
+	c.sched.changed(c, ch)
+	if ch.key.gr == grCRDs {
+		c.crdChanged(ch)
+	}
+}
+
+// Objects returns copies of all stored objects, sorted by group, resource,
+// namespace and name.
+func (c *Cluster) Objects() []*unstructured.Unstructured {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []*unstructured.Unstructured
+	for _, k := range c.allKeys() {
+		out = append(out, c.st.get(k).obj.DeepCopy())
+	}
+	return out
+}
+
+func (c *Cluster) allKeys() []objectKey {
+	var keys []objectKey
+	for gr, t := range c.st.tables {
+		for _, k := range t.keys {
+			keys = append(keys, objectKey{gr, k.namespace, k.name})
+		}
+	}
+	sortKeys(keys)
+	return keys
+}

@@ -1,0 +1,258 @@
+package sim
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
+
+	"rutter.dev/rutter/runtime/sim/kinds"
+)
+
+// handle answers what is neither list nor watch nor a plain get. The lock is
+// held.
+func (c *Cluster) handle(r *http.Request, q *query, body []byte, warnings *[]string) (reply, error) {
+	switch {
+	case q.res.createOnly:
+		return c.review(r, q, body)
+	case q.subresource == "scale":
+		return c.scale(r, q, body, warnings)
+	case q.res.gr() == grPods && q.subresource == "eviction" && q.verb == "create":
+		return c.evict(r, q, body)
+	case q.res.gr() == grPods && q.subresource == "binding" && q.verb == "create":
+		return c.bind(r, q, body)
+	case q.res.gr() == grPods && q.subresource == "log" && q.verb == "get":
+		return c.podLog(q)
+	case q.res.gr() == grServiceAccounts && q.subresource == "token" && q.verb == "create":
+		return c.token(r, q, body)
+	case q.subresource == "status" && q.res.status:
+		if q.verb == "get" {
+			e := c.st.get(objectKey{q.res.gr(), q.namespace, q.name})
+			if e == nil {
+				return reply{}, apierrors.NewNotFound(q.res.gr(), q.name)
+			}
+			return c.objectReply(q, http.StatusOK, e.obj)
+		}
+	case q.res.gr() == grNamespaces && q.subresource == "finalize" && q.verb == "update":
+		q.subresource = ""
+	case q.subresource != "":
+		return reply{}, errNotServed()
+	}
+	o, err := q.writeOptions(warnings)
+	if err != nil {
+		return reply{}, err
+	}
+	switch q.verb {
+	case "create":
+		obj, err := decodeBody(r, q, body)
+		if err != nil {
+			return reply{}, err
+		}
+		if obj, err = c.create(q.res.gr(), q.namespace, obj, o); err != nil {
+			return reply{}, err
+		}
+		return c.objectReply(q, http.StatusCreated, obj)
+	case "update":
+		obj, err := decodeBody(r, q, body)
+		if err != nil {
+			return reply{}, err
+		}
+		obj, err = c.update(q.res.gr(), q.namespace, q.name, o, func(*unstructured.Unstructured) (*unstructured.Unstructured, error) { return obj, nil })
+		if err != nil {
+			return reply{}, err
+		}
+		return c.objectReply(q, http.StatusOK, obj)
+	case "patch":
+		return c.patchRequest(r, q, body, o)
+	case "delete":
+		return c.deleteRequest(r, q, body)
+	case "deletecollection":
+		return c.deleteCollection(r, q, body)
+	}
+	return reply{}, errMethod()
+}
+
+func (c *Cluster) objectReply(q *query, code int, obj *unstructured.Unstructured) (reply, error) {
+	converted, err := c.convert(q.res, obj, q.version)
+	if err != nil {
+		return reply{}, apierrors.NewInternalError(err)
+	}
+	e := c.st.get(objectKey{q.res.gr(), obj.GetNamespace(), obj.GetName()})
+	if e == nil || e.obj != converted {
+		e = &entry{obj: converted}
+	} // else what is stored is marshalled once for all who read it
+	b, err := q.render(c, e)
+	if err != nil {
+		return reply{}, apierrors.NewInternalError(err)
+	}
+	return reply{code, "application/json", b}, nil
+}
+
+// decodeBody reads an object in JSON, YAML or (built-in kinds) protobuf.
+func decodeBody(r *http.Request, q *query, body []byte) (*unstructured.Unstructured, error) {
+	var obj *unstructured.Unstructured
+	switch mt := mediaType(r.Header.Get("Content-Type")); mt {
+	case "application/vnd.kubernetes.protobuf":
+		s := protobuf.NewSerializer(kinds.Scheme(), kinds.Scheme())
+		typed, _, err := s.Decode(body, nil, nil)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(typed)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		obj = &unstructured.Unstructured{Object: m}
+	case "application/cbor":
+		return nil, unsupportedPatch(q.res, types.PatchType(mt))
+	default:
+		j := body
+		if mt == "application/yaml" {
+			var err error
+			if j, err = yaml.YAMLToJSON(body); err != nil {
+				return nil, apierrors.NewBadRequest(err.Error())
+			}
+		}
+		var err error
+		if obj, err = decodeJSON(j); err != nil {
+			return nil, err
+		}
+	}
+	want := q.res.gvk(q.version)
+	if got := obj.GroupVersionKind(); got != want && got.Kind+got.Version != "" {
+		if got.Kind != want.Kind {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: no kind %q is registered for version %q", got.Kind, got.Version, want.Kind, got.Kind, obj.GetAPIVersion()))
+		}
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", obj.GetAPIVersion(), want.GroupVersion()))
+	}
+	obj.SetGroupVersionKind(want)
+	return obj, nil
+}
+
+func (c *Cluster) patchRequest(r *http.Request, q *query, body []byte, o writeOptions) (reply, error) {
+	pt := types.PatchType(mediaType(r.Header.Get("Content-Type")))
+	var force *bool
+	if f := q.values.Get("force"); f != "" {
+		b, err := strconv.ParseBool(f)
+		if err != nil {
+			return reply{}, apierrors.NewBadRequest("force: " + err.Error())
+		}
+		force = &b
+	}
+	if pt == types.ApplyYAMLPatchType {
+		o.manager = q.values.Get("fieldManager")
+	}
+	obj, created, err := c.patch(q.res.gr(), q.namespace, q.name, pt, body, force, o)
+	if err != nil {
+		return reply{}, err
+	}
+	code := http.StatusOK
+	if created {
+		code = http.StatusCreated
+	}
+	return c.objectReply(q, code, obj)
+}
+
+// readDeleteOptions takes them from the body, or from the parameters.
+func readDeleteOptions(r *http.Request, q *query, body []byte) (deleteOptions, error) {
+	var in metav1.DeleteOptions
+	if len(body) > 0 && mediaType(r.Header.Get("Content-Type")) == "application/vnd.kubernetes.protobuf" {
+		s := protobuf.NewSerializer(kinds.Scheme(), kinds.Scheme())
+		if _, _, err := s.Decode(body, nil, &in); err != nil {
+			return deleteOptions{}, apierrors.NewBadRequest(err.Error())
+		}
+	} else if len(body) > 0 {
+		if err := json.Unmarshal(body, &in); err != nil {
+			return deleteOptions{}, apierrors.NewBadRequest(err.Error())
+		}
+	}
+	dry, err := q.dryRun()
+	if err != nil {
+		return deleteOptions{}, err
+	}
+	o := deleteOptions{dryRun: dry || slices.Contains(in.DryRun, metav1.DryRunAll)}
+	if in.PropagationPolicy != nil {
+		o.propagation = *in.PropagationPolicy
+	} else if p := q.values.Get("propagationPolicy"); p != "" {
+		o.propagation = metav1.DeletionPropagation(p)
+		//lint:ignore SA1019 old clients send it
+	} else if in.OrphanDependents != nil && *in.OrphanDependents {
+		o.propagation = metav1.DeletePropagationOrphan
+	}
+	o.grace = in.GracePeriodSeconds
+	if g := q.values.Get("gracePeriodSeconds"); o.grace == nil && g != "" {
+		n, err := strconv.ParseInt(g, 10, 64)
+		if err != nil {
+			return deleteOptions{}, apierrors.NewBadRequest("gracePeriodSeconds: " + err.Error())
+		}
+		o.grace = &n
+	}
+	if p := in.Preconditions; p != nil {
+		if p.UID != nil {
+			o.uid = string(*p.UID)
+		}
+		if p.ResourceVersion != nil {
+			o.rv = *p.ResourceVersion
+		}
+	}
+	return o, nil
+}
+
+func (c *Cluster) deleteRequest(r *http.Request, q *query, body []byte) (reply, error) {
+	o, err := readDeleteOptions(r, q, body)
+	if err != nil {
+		return reply{}, err
+	}
+	last, err := c.delete(q.res.gr(), q.namespace, q.name, o)
+	if err != nil {
+		return reply{}, err
+	}
+	held := c.st.get(objectKey{q.res.gr(), q.namespace, q.name})
+	if held != nil && !o.dryRun || q.res.gr() == grPods {
+		return c.objectReply(q, http.StatusOK, last)
+	}
+	return jsonReply(http.StatusOK, metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess,
+		Details: &metav1.StatusDetails{Name: q.name, Group: q.res.group, Kind: q.res.plural, UID: last.GetUID()},
+	})
+}
+
+func (c *Cluster) deleteCollection(r *http.Request, q *query, body []byte) (reply, error) {
+	o, err := readDeleteOptions(r, q, body)
+	if err != nil {
+		return reply{}, err
+	}
+	f, err := q.filter()
+	if err != nil {
+		return reply{}, err
+	}
+	if q.res.namespaced && q.namespace == "" {
+		return reply{}, errMethod()
+	}
+	l := listing{rv: c.st.rv, entries: c.selectEntries(f)}
+	for _, e := range l.entries {
+		if _, err := c.delete(q.res.gr(), e.obj.GetNamespace(), e.obj.GetName(), o); err != nil && !apierrors.IsNotFound(err) {
+			return reply{}, err
+		}
+	}
+	b, err := l.write(c, q)
+	if err != nil {
+		return reply{}, apierrors.NewInternalError(err)
+	}
+	return reply{http.StatusOK, "application/json", b}, nil
+}
+
+// isApply tells server-side apply from the other patches in the request log.
+func isApply(r *http.Request) bool {
+	return strings.HasPrefix(r.Header.Get("Content-Type"), string(types.ApplyYAMLPatchType))
+}

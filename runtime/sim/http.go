@@ -1,0 +1,183 @@
+package sim
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// maxBody is the largest request body that is read, the API server's own limit.
+const maxBody = 3 << 20
+
+// Handler is the cluster's HTTP interface.
+func (c *Cluster) Handler() http.Handler { return http.HandlerFunc(c.serveHTTP) }
+
+func (c *Cluster) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	t, ok := parsePath(r.URL.Path)
+	if !ok {
+		c.serveMeta(w, r)
+		return
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if err != nil {
+		writeError(w, apierrors.NewBadRequest(err.Error()))
+		return
+	}
+	if len(body) > maxBody {
+		writeError(w, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxBody)))
+		return
+	}
+	c.mu.Lock()
+	q, err := c.parse(r, t)
+	c.mu.Unlock()
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	c.serveResource(w, r, q, body)
+}
+
+// serveResource answers a request to a resource, through the faults that
+// match it.
+func (c *Cluster) serveResource(w http.ResponseWriter, r *http.Request, q *query, body []byte) {
+	req, fault := c.beginRequest(q, r, body)
+	if fault != nil && !fault.After && fault.Kind != FaultWatchCut {
+		c.endRequest(req, fault.status())
+		fault.strike(w, q)
+		return
+	}
+	if q.verb == "watch" {
+		if err := c.watchRequest(w, r, q, fault); err != nil {
+			c.endRequest(req, statusCode(err))
+			writeError(w, err)
+			return
+		}
+		c.endRequest(req, http.StatusOK)
+		return
+	}
+	var warnings []string
+	ans, err := c.answer(r, q, body, &warnings)
+	if fault != nil {
+		c.endRequest(req, fault.status())
+		fault.strike(w, q)
+		return
+	}
+	if err != nil {
+		c.endRequest(req, statusCode(err))
+		writeError(w, err)
+		return
+	}
+	c.endRequest(req, ans.code)
+	for _, text := range warnings {
+		w.Header().Add("Warning", fmt.Sprintf("299 - %s", strconv.Quote(text)))
+	}
+	w.Header().Set("Content-Type", ans.contentType)
+	w.WriteHeader(ans.code)
+	if r.Method != http.MethodHead {
+		_, err = w.Write(ans.data)
+		_ = err // the client is gone: there is nobody left to tell
+	}
+}
+
+func (c *Cluster) watchRequest(w http.ResponseWriter, r *http.Request, q *query, fault *Fault) error {
+	if fault != nil && fault.Kind == FaultWatchCut {
+		return c.serveWatch(&cutWriter{ResponseWriter: w, left: fault.Events}, r, q)
+	}
+	return c.serveWatch(w, r, q)
+}
+
+// reply is a whole answer.
+type reply struct {
+	code        int
+	contentType string
+	data        []byte
+}
+
+func jsonReply(code int, v any) (reply, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return reply{}, apierrors.NewInternalError(err)
+	}
+	return reply{code, "application/json", append(b, '\n')}, nil
+}
+
+// answer runs a request that is not a watch. Writes settle the controllers
+// before they are answered.
+func (c *Cluster) answer(r *http.Request, q *query, body []byte, warnings *[]string) (reply, error) {
+	if q.verb == "list" {
+		c.mu.Lock()
+		l, err := c.list(q)
+		c.mu.Unlock()
+		if err != nil {
+			return reply{}, err
+		}
+		b, err := l.write(c, q) // off the lock: entries never change
+		if err != nil {
+			return reply{}, apierrors.NewInternalError(err)
+		}
+		return reply{http.StatusOK, "application/json", b}, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if q.verb == "get" && q.subresource == "" {
+		e := c.st.get(objectKey{q.res.gr(), q.namespace, q.name})
+		if e == nil {
+			return reply{}, apierrors.NewNotFound(q.res.gr(), q.name)
+		}
+		b, err := q.render(c, e)
+		if err != nil {
+			return reply{}, apierrors.NewInternalError(err)
+		}
+		return reply{http.StatusOK, "application/json", b}, nil
+	}
+	ans, err := c.handle(r, q, body, warnings)
+	if q.verb != "get" {
+		c.settle()
+	}
+	return ans, err
+}
+
+// writeError answers an error as the API server does, with a Status.
+func writeError(w http.ResponseWriter, err error) {
+	st := statusOf(err)
+	if st.Details != nil && st.Details.RetryAfterSeconds > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(st.Details.RetryAfterSeconds)))
+	}
+	b, merr := json.Marshal(st)
+	if merr != nil {
+		http.Error(w, merr.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(int(st.Code))
+	_, werr := w.Write(append(b, '\n'))
+	_ = werr // the client is gone: there is nobody left to tell
+}
+
+func statusOf(err error) metav1.Status {
+	var api apierrors.APIStatus
+	if !errors.As(err, &api) {
+		api = apierrors.NewInternalError(err)
+	}
+	st := api.Status()
+	st.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
+	if st.Code == 0 {
+		st.Code = http.StatusInternalServerError
+	}
+	return st
+}
+
+func statusCode(err error) int { return int(statusOf(err).Code) }
+
+// mediaType is a Content-Type without its parameters.
+func mediaType(header string) string {
+	t, _, _ := strings.Cut(header, ";")
+	return strings.TrimSpace(t)
+}

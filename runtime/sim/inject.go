@@ -1,0 +1,118 @@
+package sim
+
+import (
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// isInjector recognizes Istio's injection webhooks by name: rev.namespace.,
+// rev.object., namespace. and object.sidecar-injector.istio.io.
+func isInjector(name string) bool {
+	return strings.HasSuffix(name, "sidecar-injector.istio.io") || strings.Contains(name, "sidecar-injector.")
+}
+
+// injectPod calls the injection webhooks that apply to a new pod.
+func (c *Cluster) injectPod(res *resource, pod *unstructured.Unstructured, o writeOptions) (*unstructured.Unstructured, error) {
+	if t := c.st.tables[grMutating]; t == nil || len(t.keys) == 0 {
+		return pod, nil
+	}
+	for _, h := range c.webhooksOf(&world{c: c}, true) {
+		if !h.applies(c, res, pod, nil, "CREATE") {
+			continue
+		}
+		if err := c.callable(h); err != nil {
+			if h.failIgnore {
+				continue
+			}
+			return nil, apierrors.NewInternalError(err)
+		}
+		if !isInjector(h.name) {
+			continue
+		}
+		out, err := c.inject(h, pod)
+		if err != nil {
+			if h.failIgnore {
+				continue
+			}
+			return nil, denied(h.name, err.Error())
+		}
+		if out == nil || same(out, pod) {
+			continue
+		}
+		o.untracked = true
+		if out, err = c.normalize(res, out, o); err != nil {
+			return nil, err
+		}
+		status := pod.Object["status"]
+		pod = out
+		pod.Object["status"] = status
+	}
+	return pod, nil
+}
+
+// inject gathers what the control plane behind the webhook knows, and calls
+// the injector.
+func (c *Cluster) inject(h webhook, pod *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	ns, svc := h.serviceNS, h.serviceName
+	if svc == "" {
+		ns, svc, _ = serviceOfURL(h.url)
+	}
+	if ns == "" {
+		ns = "istio-system"
+	}
+	rev := c.webhookRevision(h, svc)
+	suffix := ""
+	if rev != "default" {
+		suffix = "-" + rev
+	}
+	in := InjectionRequest{
+		Pod: pod.DeepCopy(), Revision: rev,
+		InjectorConfig: c.configData(ns, "istio-sidecar-injector"+suffix),
+		MeshConfig:     c.configData(ns, "istio"+suffix),
+	}
+	if e := c.st.get(objectKey{grNamespaces, "", pod.GetNamespace()}); e != nil {
+		in.Namespace = e.obj
+	}
+	if e := c.st.get(objectKey{grDeployments, ns, "istiod" + suffix}); e != nil {
+		in.IstiodImage = discoveryImage(e.obj)
+	}
+	return c.opts.Injector.Inject(in)
+}
+
+// webhookRevision is the revision of the control plane that answers. A tag's
+// webhook carries the revision it points to in istio.io/rev, and its Service
+// is that revision's; the Service's name decides when the label is missing.
+func (c *Cluster) webhookRevision(h webhook, svc string) string {
+	if rev := h.config.GetLabels()["istio.io/rev"]; rev != "" {
+		return rev
+	}
+	if rev, ok := strings.CutPrefix(svc, "istiod-"); ok {
+		return rev
+	}
+	return "default"
+}
+
+func (c *Cluster) configData(ns, name string) map[string]string {
+	e := c.st.get(objectKey{grConfigMaps, ns, name})
+	if e == nil {
+		return nil
+	}
+	data, _, _ := unstructured.NestedStringMap(e.obj.Object, "data")
+	return data
+}
+
+// discoveryImage is the image of istiod's discovery container.
+func discoveryImage(deploy *unstructured.Unstructured) string {
+	list, _, _ := unstructured.NestedSlice(deploy.Object, "spec", "template", "spec", "containers")
+	image := ""
+	for i, x := range list {
+		m, _ := x.(map[string]any)
+		s, _ := m["image"].(string)
+		if i == 0 || m["name"] == "discovery" {
+			image = s
+		}
+	}
+	return image
+}

@@ -1,0 +1,253 @@
+package sim
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+
+	"rutter.dev/rutter/runtime/sim/kinds"
+)
+
+// patch changes a stored object by a patch of any of the four kinds. created
+// reports that server-side apply made a new object.
+func (c *Cluster) patch(gr schema.GroupResource, ns, name string, pt types.PatchType, body []byte, force *bool, o writeOptions) (obj *unstructured.Unstructured, created bool, err error) {
+	res := c.reg.byName[gr]
+	if res == nil {
+		return nil, false, errNotServed()
+	}
+	if pt == types.ApplyYAMLPatchType {
+		return c.apply(res, ns, name, body, force != nil && *force, o)
+	}
+	if force != nil {
+		return nil, false, apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "PatchOptions"}, "", field.ErrorList{
+			field.Forbidden(field.NewPath("force"), "may not be specified for non-apply patch"),
+		})
+	}
+	obj, err = c.update(gr, ns, name, o, func(cur *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+		return patched(res, cur, pt, body, o)
+	})
+	return obj, false, err
+}
+
+// patched applies a JSON, merge or strategic merge patch to the present state.
+func patched(res *resource, cur *unstructured.Unstructured, pt types.PatchType, body []byte, o writeOptions) (*unstructured.Unstructured, error) {
+	switch pt {
+	case types.JSONPatchType, types.MergePatchType:
+		before, err := json.Marshal(cur.Object)
+		if err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+		var after []byte
+		if pt == types.JSONPatchType {
+			p, err := jsonpatch.DecodePatch(body)
+			if err != nil {
+				return nil, apierrors.NewBadRequest(err.Error())
+			}
+			if after, err = p.Apply(before); err != nil {
+				return nil, apierrors.NewGenericServerResponse(422, "", schema.GroupResource{}, "", err.Error(), 0, false)
+			}
+		} else {
+			var m map[string]any
+			if err := utiljson.Unmarshal(body, &m); err != nil {
+				return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+			}
+			if after, err = jsonpatch.MergePatch(before, body); err != nil {
+				return nil, apierrors.NewBadRequest(err.Error())
+			}
+		}
+		return decodeJSON(after)
+	case types.StrategicMergePatchType:
+		if res.crd != nil {
+			return nil, unsupportedPatch(res, pt)
+		}
+		var p map[string]any
+		if err := utiljson.Unmarshal(body, &p); err != nil {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		}
+		typed, err := kinds.Scheme().New(res.gvk(o.version))
+		if err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+		m, err := strategicpatch.StrategicMergeMapPatch(cur.DeepCopy().Object, p, typed)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		return &unstructured.Unstructured{Object: m}, nil
+	}
+	return nil, unsupportedPatch(res, pt)
+}
+
+func unsupportedPatch(res *resource, pt types.PatchType) error {
+	accepted := []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType)}
+	if res.crd != nil {
+		accepted = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType)}
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: 415, Reason: metav1.StatusReasonUnsupportedMediaType,
+		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s", strings.Join(accepted, ", ")),
+		Details: &metav1.StatusDetails{Group: res.group, Kind: res.plural},
+	}}
+}
+
+func decodeJSON(b []byte) (*unstructured.Unstructured, error) {
+	m := map[string]any{}
+	if err := utiljson.Unmarshal(b, &m); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	return &unstructured.Unstructured{Object: m}, nil
+}
+
+// apply is server-side apply.
+func (c *Cluster) apply(res *resource, ns, name string, body []byte, force bool, o writeOptions) (*unstructured.Unstructured, bool, error) {
+	if o.manager == "" {
+		return nil, false, apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "PatchOptions"}, "", requiredManager())
+	}
+	if o.version == "" {
+		o.version = res.storage
+	}
+	if o.dryRun {
+		defer func(seq uint64) { c.seq = seq }(c.seq)
+	}
+	wanted, err := appliedObject(res, ns, name, body, o)
+	if err != nil {
+		return nil, false, err
+	}
+	fm, err := c.fieldManager(res, o.version, o.subresource)
+	if err != nil {
+		return nil, false, apierrors.NewInternalError(fmt.Errorf("field manager of %s: %w", res.gr(), err))
+	}
+	k := objectKey{res.gr(), ns, name}
+	e := c.st.get(k)
+	if e == nil {
+		if o.subresource != "" {
+			return nil, false, apierrors.NewNotFound(res.gr(), name)
+		}
+		if wanted.GetUID() != "" {
+			return nil, false, apierrors.NewConflict(res.gr(), name, fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", wanted.GetUID()))
+		}
+		obj, err := c.applyNew(res, fm, ns, wanted, force, o)
+		return obj, true, err
+	}
+	cur, err := c.convert(res, e.obj, o.version)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := c.precondition(res.gr(), name, e, wanted); err != nil {
+		return nil, false, err
+	}
+	out, err := fm.Apply(cur, wanted, o.manager, force)
+	if err != nil {
+		return nil, false, applyError(err)
+	}
+	next, ok := out.(*unstructured.Unstructured)
+	if !ok {
+		return nil, false, apierrors.NewInternalError(fmt.Errorf("apply to %s: unexpected %T", res.gr(), out))
+	}
+	next = next.DeepCopy() // it may share with the stored object
+	c.stamp(cur, next)
+	if !same(cur, next) { // what is stored has been normalized
+		if next, err = c.prepareUpdate(res, cur, next, o); err != nil {
+			return nil, false, err
+		}
+	}
+	obj, err := c.finishUpdate(res, k, e, cur, next, o)
+	return obj, false, err
+}
+
+// applyNew creates an object by server-side apply.
+func (c *Cluster) applyNew(res *resource, fm *managedfields.FieldManager, ns string, wanted *unstructured.Unstructured, force bool, o writeOptions) (*unstructured.Unstructured, error) {
+	live := c.blank(res, o.version)
+	out, err := fm.Apply(live, wanted, o.manager, force)
+	if err != nil {
+		return nil, applyError(err)
+	}
+	obj, ok := out.(*unstructured.Unstructured)
+	if !ok {
+		return nil, apierrors.NewInternalError(fmt.Errorf("apply to %s: unexpected %T", res.gr(), out))
+	}
+	obj = obj.DeepCopy()
+	c.stamp(live, obj)
+	meta, _ := obj.Object["metadata"].(map[string]any)
+	managed := meta["managedFields"]
+	o.untracked, o.managed = true, managed
+	return c.create(res.gr(), ns, obj, o)
+}
+
+// appliedObject decodes an apply body and makes it agree with the URL.
+func appliedObject(res *resource, ns, name string, body []byte, o writeOptions) (*unstructured.Unstructured, error) {
+	u, err := decodeApplied(body, o.validation == "Strict")
+	if err != nil {
+		return nil, err
+	}
+	if u.GroupVersionKind() != res.gvk(o.version) {
+		if u.GetKind() != res.kind {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("%s does not match the expected kind %s", u.GroupVersionKind(), res.gvk(o.version)))
+		}
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("Incorrect version specified in apply patch. Specified patch version: %s, expected: %s", u.GetAPIVersion(), res.gvk(o.version).GroupVersion()))
+	}
+	if u.GetName() == "" {
+		u.SetName(name)
+	}
+	if u.GetName() != name {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", u.GetName(), name))
+	}
+	if res.namespaced {
+		if u.GetNamespace() != "" && u.GetNamespace() != ns {
+			return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+		}
+		u.SetNamespace(ns)
+	}
+	if u.Object["metadata"].(map[string]any)["managedFields"] != nil {
+		return nil, apierrors.NewBadRequest("metadata.managedFields must be nil")
+	}
+	return u, nil
+}
+
+// decodeApplied reads an apply body: YAML by its media type, but JSON in
+// practice, which is read far more quickly as such.
+func decodeApplied(body []byte, strict bool) (*unstructured.Unstructured, error) {
+	if t := bytes.TrimSpace(body); len(t) > 0 && t[0] == '{' {
+		m := map[string]any{}
+		twice, err := kjson.UnmarshalStrict(t, &m)
+		if err == nil {
+			if strict && len(twice) > 0 {
+				return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", twice[0]))
+			}
+			return &unstructured.Unstructured{Object: m}, nil
+		}
+	}
+	read := yaml.YAMLToJSON
+	if strict {
+		read = yaml.YAMLToJSONStrict
+	}
+	j, err := read(body)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+	}
+	return decodeJSON(j)
+}
+
+// applyError keeps API errors (conflicts with their causes) and makes a bad
+// request of the rest, which are objects that do not fit the schema.
+func applyError(err error) error {
+	if _, ok := err.(apierrors.APIStatus); ok { //nolint:errorlint // the field manager does not wrap
+		return err
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: 500, Reason: "", Message: err.Error(),
+	}}
+}

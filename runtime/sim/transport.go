@@ -1,0 +1,181 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"k8s.io/client-go/rest"
+)
+
+// Config is a client configuration whose transport is the cluster itself: no
+// socket, no throttling. Each call makes an independent one.
+func (c *Cluster) Config() *rest.Config {
+	return &rest.Config{
+		Host: "http://sim.invalid", QPS: -1, UserAgent: rest.DefaultKubernetesUserAgent(),
+		Transport: transport{c}, ContentConfig: rest.ContentConfig{ContentType: "application/json"},
+	}
+}
+
+// transport calls the handler. A plain request runs on the caller's goroutine;
+// a stream gets its own and ends with the request's context or its body.
+type transport struct{ c *Cluster }
+
+// RoundTrip implements http.RoundTripper.
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	ctx := r.Context()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if r.Body == nil {
+		r = r.Clone(ctx)
+		r.Body = http.NoBody
+	}
+	defer r.Body.Close() //nolint:errcheck // a request body has nothing to report
+	if q := r.URL.Query(); q.Get("watch") == "true" || q.Get("watch") == "1" {
+		return t.stream(ctx, r)
+	}
+	w := &buffered{header: http.Header{}}
+	if err := t.serve(w, r); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return w.response(r), nil
+}
+
+// serve runs the handler and turns an aborted request into its error.
+func (t transport) serve(w http.ResponseWriter, r *http.Request) (err error) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case abort:
+			err = p.transportError()
+		default:
+			panic(p)
+		}
+	}()
+	t.c.serveHTTP(w, r)
+	return nil
+}
+
+// transportError is what a client of a real socket would see.
+func (a abort) transportError() error {
+	if errors.Is(a.err, errTimeout) {
+		return &net.OpError{Op: "read", Net: "tcp", Err: timeoutError{}}
+	}
+	return &net.OpError{Op: "read", Net: "tcp", Err: fmt.Errorf("%w", syscall.ECONNRESET)}
+}
+
+type timeoutError struct{}
+
+// Error implements error.
+func (timeoutError) Error() string { return "i/o timeout (simulated)" }
+
+// Timeout implements net.Error.
+func (timeoutError) Timeout() bool { return true }
+
+// Temporary implements net.Error.
+func (timeoutError) Temporary() bool { return true }
+
+// Is makes the error that of an expired deadline.
+func (timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// buffered keeps a whole answer.
+type buffered struct {
+	header http.Header
+	code   int
+	body   bytes.Buffer
+}
+
+func (b *buffered) Header() http.Header { return b.header }
+func (b *buffered) WriteHeader(code int) {
+	if b.code == 0 {
+		b.code = code
+	}
+}
+
+func (b *buffered) Write(p []byte) (int, error) {
+	b.WriteHeader(http.StatusOK)
+	return b.body.Write(p)
+}
+
+func (b *buffered) response(r *http.Request) *http.Response {
+	b.WriteHeader(http.StatusOK)
+	return &http.Response{
+		Status: strconv.Itoa(b.code) + " " + http.StatusText(b.code), StatusCode: b.code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: b.header, Body: io.NopCloser(bytes.NewReader(b.body.Bytes())), ContentLength: int64(b.body.Len()), Request: r,
+	}
+}
+
+// streamed is the writer of a stream: the answer begins with the first flush.
+type streamed struct {
+	header http.Header
+	pipe   *io.PipeWriter
+	once   sync.Once
+	code   int
+	begun  chan struct{}
+}
+
+func (s *streamed) Header() http.Header { return s.header }
+func (s *streamed) WriteHeader(code int) {
+	s.once.Do(func() {
+		s.code = code
+		close(s.begun)
+	})
+}
+
+func (s *streamed) Write(p []byte) (int, error) {
+	s.WriteHeader(http.StatusOK)
+	return s.pipe.Write(p)
+}
+func (s *streamed) Flush() { s.WriteHeader(http.StatusOK) }
+
+func (t transport) stream(ctx context.Context, r *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	pr, pw := io.Pipe()
+	w := &streamed{header: http.Header{}, pipe: pw, begun: make(chan struct{})}
+	failed := make(chan error, 1)
+	req := r.Clone(ctx)
+	req.Body = http.NoBody // a watch has no body, and the caller closes its own
+	context.AfterFunc(ctx, func() { pw.CloseWithError(context.Canceled) })
+	go func() {
+		defer cancel()
+		err := t.serve(w, req)
+		if err != nil {
+			failed <- err
+		}
+		w.WriteHeader(http.StatusOK)
+		pw.CloseWithError(err)
+	}()
+	<-w.begun
+	select {
+	case err := <-failed:
+		return nil, err
+	default:
+	}
+	return &http.Response{
+		Status: strconv.Itoa(w.code) + " " + http.StatusText(w.code), StatusCode: w.code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: w.header, Body: &streamBody{PipeReader: pr, cancel: cancel}, ContentLength: -1, Request: r,
+	}, nil
+}
+
+// streamBody ends the handler when the client closes it.
+type streamBody struct {
+	*io.PipeReader
+	cancel context.CancelFunc
+}
+
+// Close implements io.Closer.
+func (b *streamBody) Close() error {
+	b.cancel()
+	return b.PipeReader.Close()
+}

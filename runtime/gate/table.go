@@ -1,0 +1,96 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/effect"
+)
+
+// All lists the gates in the order in which they run.
+func All() []*Gate {
+	return []*Gate{
+		clusterPinned, versionPath, precheckPassed, backupCovers, dryRun,
+		reviewed, controlPlaneReady, disruption, scope,
+	}
+}
+
+// byClass is which gates an effect of a class passes. The table in the docs is
+// made from it.
+var byClass = map[effect.Class][]Code{
+	effect.CRD:          {ClusterPinned, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.Webhook:      {ClusterPinned, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.Tag:          {ClusterPinned, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Scope},
+	effect.ControlPlane: {ClusterPinned, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.Gateway:      {ClusterPinned, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, Scope},
+	effect.MeshConfig:   {ClusterPinned, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.Relabel:      {ClusterPinned, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.Restart:      {ClusterPinned, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, Scope},
+	effect.Eviction:     {ClusterPinned, DryRun, ControlPlaneReady, Disruption, Scope},
+	effect.Plain:        {ClusterPinned, BackupCovers, DryRun, ReviewedDigest, Scope},
+}
+
+// For returns the codes of the gates that effects of class c pass, in order.
+func For(c effect.Class) []Code { return slices.Clone(byClass[c]) }
+
+// Judge runs every gate of the effect's class and returns all findings, in
+// gate order, never only the first. A gate that could not find out blocks.
+func Judge(ctx context.Context, r cluster.Reader, run *Run, e *effect.Effect) []Finding {
+	return each(e, func(g *Gate) ([]Finding, error) {
+		if g.Before == nil {
+			return nil, nil
+		}
+		return g.Before(ctx, r, run, e)
+	})
+}
+
+// JudgeAfter runs the gates' second half once e was made.
+func JudgeAfter(ctx context.Context, r cluster.Reader, run *Run, e *effect.Effect) []Finding {
+	return each(e, func(g *Gate) ([]Finding, error) {
+		if g.After == nil {
+			return nil, nil
+		}
+		return g.After(ctx, r, run, e)
+	})
+}
+
+func each(e *effect.Effect, judge func(*Gate) ([]Finding, error)) []Finding {
+	var out []Finding
+	codes, known := byClass[e.Class]
+	if !known {
+		return []Finding{{Code: Scope, Verdict: Block, Ref: e.Ref, Problem: fmt.Sprintf("no gates are declared for effects of class %q", e.Class)}}
+	}
+	for _, g := range All() {
+		if !slices.Contains(codes, g.Code) {
+			continue
+		}
+		found, err := judge(g)
+		if err != nil {
+			out = append(out, Finding{
+				Code: g.Code, Verdict: Block, Ref: e.Ref,
+				Problem: "could not find out: " + err.Error(),
+				Expect:  "an answer; what is not known is not safe",
+			})
+			continue
+		}
+		for _, f := range found {
+			f.Code = g.Code
+			if f.Ref.Kind == "" {
+				f.Ref = e.Ref
+			}
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// Worst is the worst verdict among findings.
+func Worst(fs []Finding) Verdict {
+	w := Pass
+	for _, f := range fs {
+		w = max(w, f.Verdict)
+	}
+	return w
+}

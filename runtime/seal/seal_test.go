@@ -1,0 +1,66 @@
+package seal
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestSealRoundTrip(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := s.Seal([]byte("hunter2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(sealed, []byte("hunter2")) {
+		t.Error("sealed text holds the plain one")
+	}
+	again, err := Open(dir) // another process, later
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := again.Open(sealed)
+	if err != nil || string(plain) != "hunter2" {
+		t.Errorf("got %q, %v", plain, err)
+	}
+	sealed[len(sealed)-1] ^= 1
+	if _, err := again.Open(sealed); !errors.Is(err, ErrKey) {
+		t.Errorf("changed text: got %v, want ErrKey", err)
+	}
+}
+
+func TestKeyFile(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, KeyFile)
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("mode %v, %v; want 0600", info.Mode(), err)
+	}
+	if left, _ := filepath.Glob(path + ".*"); len(left) > 0 {
+		t.Errorf("left over: %v", left)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir); !errors.Is(err, ErrKey) {
+		t.Errorf("readable by others: got %v, want ErrKey", err)
+	}
+	if err := os.WriteFile(path, []byte("AGE-SECRET-KEY-1NOTAKEY\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir); !errors.Is(err, ErrKey) || bytes.Contains([]byte(err.Error()), []byte("NOTAKEY")) {
+		t.Errorf("damaged: got %v, want ErrKey without the key's text", err)
+	}
+}

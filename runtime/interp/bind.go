@@ -1,0 +1,396 @@
+package interp
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+	"sort"
+	"strconv"
+	"strings"
+
+	startime "go.starlark.net/lib/time"
+	"go.starlark.net/starlark"
+
+	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/value"
+)
+
+// Params is the frozen value p of run(p): typed parameters as attributes.
+type Params struct {
+	names  []string
+	values starlark.StringDict
+	data   map[string]any
+}
+
+var _ starlark.HasAttrs = (*Params)(nil)
+
+// Map is the parameters as plain data for the journal; binding it again gives
+// equal parameters. Read-only.
+func (p *Params) Map() map[string]any { return p.data }
+
+// String implements starlark.Value.
+func (p *Params) String() string {
+	parts := make([]string, len(p.names))
+	for i, n := range p.names {
+		parts[i] = n + " = " + p.values[n].String()
+	}
+	return "params(" + strings.Join(parts, ", ") + ")"
+}
+
+// Type implements starlark.Value.
+func (p *Params) Type() string { return "params" }
+
+// Freeze implements starlark.Value.
+func (p *Params) Freeze() {}
+
+// Truth implements starlark.Value.
+func (p *Params) Truth() starlark.Bool { return len(p.names) > 0 }
+
+// Hash implements starlark.Value.
+func (p *Params) Hash() (uint32, error) { return 0, errors.New("unhashable type: params") }
+
+// Attr gives a parameter; a miss says which there are.
+func (p *Params) Attr(name string) (starlark.Value, error) {
+	if v, ok := p.values[name]; ok {
+		return v, nil
+	}
+	e := diag.Usagef("", "this runbook declares no parameter %q", name)
+	if near := diag.Nearest(name, p.names); near != "" {
+		e.Problem += fmt.Sprintf("; did you mean p.%s?", near)
+	} else if len(p.names) > 0 {
+		e.Problem += "; it has: " + strings.Join(p.names, ", ")
+	}
+	return nil, e
+}
+
+// AttrNames lists the parameters.
+func (p *Params) AttrNames() []string {
+	names := append([]string(nil), p.names...)
+	sort.Strings(names)
+	return names
+}
+
+// Bind gives the parameters their values: sets ("name=value", as --set takes
+// them) win over file (decoded YAML or JSON), which wins over defaults. All
+// errors are reported at once, in one *diag.Error of code Usage.
+func (rb *Runbook) Bind(sets []string, file map[string]any) (*Params, error) {
+	b := &binding{rb: rb, given: map[string]any{}, text: map[string]bool{}}
+	b.takeFile(file)
+	b.takeSets(sets)
+	out := &Params{values: starlark.StringDict{}, data: map[string]any{}}
+	for _, p := range rb.Params {
+		v := b.value(p)
+		if v == nil {
+			continue
+		}
+		v.Freeze()
+		out.names = append(out.names, p.Name)
+		out.values[p.Name] = v
+		data, err := value.ToGo(v)
+		if err != nil {
+			b.fail(p.Name, "", err)
+			continue
+		}
+		out.data[p.Name] = data
+	}
+	if err := b.err(); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+type binding struct {
+	rb    *Runbook
+	given map[string]any
+	text  map[string]bool // given as text by --set
+	errs  []error
+}
+
+func (b *binding) fail(name, problem string, err error) {
+	b.errs = append(b.errs, &diag.Error{Code: diag.Usage, Subject: "parameter " + name, Problem: problem, Err: err})
+}
+
+func (b *binding) err() error {
+	switch len(b.errs) {
+	case 0:
+		return nil
+	case 1:
+		return b.errs[0]
+	}
+	return &diag.Error{
+		Code: diag.Usage, Subject: "runbook " + b.rb.Name, Problem: fmt.Sprintf("%d parameters are wrong", len(b.errs)),
+		Err: &lines{b.errs},
+	}
+}
+
+// lines shows several errors below one another.
+type lines struct{ errs []error }
+
+func (l *lines) Error() string {
+	var b strings.Builder
+	for _, e := range l.errs {
+		b.WriteString("\n  " + e.Error())
+	}
+	return b.String()
+}
+
+func (l *lines) Unwrap() []error { return l.errs }
+
+func (b *binding) names() []string {
+	out := make([]string, len(b.rb.Params))
+	for i, p := range b.rb.Params {
+		out[i] = p.Name
+	}
+	return out
+}
+
+func (b *binding) known(name string) bool {
+	names := b.names()
+	for _, n := range names {
+		if n == name {
+			return true
+		}
+	}
+	problem := "is not declared by this runbook"
+	if near := diag.Nearest(name, names); near != "" {
+		problem += fmt.Sprintf("; did you mean %q?", near)
+	} else if len(names) > 0 {
+		problem += "; it has: " + strings.Join(names, ", ")
+	} else {
+		problem += ", which has no parameters"
+	}
+	b.fail(name, problem, nil)
+	return false
+}
+
+func (b *binding) takeFile(file map[string]any) {
+	keys := make([]string, 0, len(file))
+	for k := range file {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	for _, k := range keys {
+		if b.known(k) {
+			b.given[k] = file[k]
+		}
+	}
+}
+
+func (b *binding) takeSets(sets []string) {
+	seen := map[string]bool{}
+	for _, s := range sets {
+		name, text, ok := strings.Cut(s, "=")
+		switch {
+		case !ok || name == "":
+			b.errs = append(b.errs, &diag.Error{Code: diag.Usage, Subject: fmt.Sprintf("--set %q", s), Problem: "has no value", Expect: "NAME=VALUE"})
+		case !b.known(name):
+		case seen[name]:
+			b.fail(name, "is set twice", nil)
+		default:
+			seen[name], b.text[name], b.given[name] = true, true, text
+		}
+	}
+}
+
+// value is what p is bound to; nil after an error.
+func (b *binding) value(p *Param) starlark.Value {
+	x, ok := b.given[p.Name]
+	if !ok || x == nil {
+		switch {
+		case p.Required:
+			e := &diag.Error{Code: diag.Usage, Subject: "parameter " + p.Name, Problem: "is missing", Expect: fmt.Sprintf("--set %s=%s", p.Name, p.hint())}
+			if p.Doc != "" {
+				e.Problem += " (" + p.Doc + ")"
+			}
+			b.errs = append(b.errs, e)
+			return nil
+		case p.Default == nil:
+			return starlark.None
+		}
+		return p.Default
+	}
+	v, err := p.convert(x, b.text[p.Name])
+	if err != nil {
+		b.fail(p.Name, "", err)
+		return nil
+	}
+	return v
+}
+
+func (p *Param) hint() string {
+	if p.Kind == "enum" {
+		return strings.Join(p.Values, "|")
+	}
+	return strings.ToUpper(p.Kind)
+}
+
+// convert makes the typed value of plain data; text is what --set gave, to be
+// parsed by the parameter's kind.
+func (p *Param) convert(x any, text bool) (starlark.Value, error) {
+	s, isString := x.(string)
+	switch p.Kind {
+	case "string", "enum", "duration", "version":
+		if !isString {
+			return nil, p.mistyped(x)
+		}
+		return p.fromString(s)
+	case "int":
+		return p.toInt(x, s, text)
+	case "bool":
+		if v, ok := x.(bool); ok {
+			return starlark.Bool(v), nil
+		}
+		if text && (s == "true" || s == "false") {
+			return starlark.Bool(s == "true"), nil
+		}
+		if text {
+			return nil, fmt.Errorf("got %q, want true or false", s)
+		}
+	case "list":
+		if text {
+			return listOf(s), nil
+		}
+		if l, ok := x.([]any); ok {
+			return value.Plain(l)
+		}
+	case "dict":
+		if text {
+			return dictOf(s)
+		}
+		if m, ok := x.(map[string]any); ok {
+			return value.Plain(m)
+		}
+	}
+	return nil, p.mistyped(x)
+}
+
+func (p *Param) fromString(s string) (starlark.Value, error) {
+	switch p.Kind {
+	case "duration":
+		d, err := value.ParseDuration(s)
+		return startime.Duration(d), err
+	case "version":
+		return value.ParseVersion(s)
+	case "enum":
+		for _, v := range p.Values {
+			if v == s {
+				return starlark.String(s), nil
+			}
+		}
+		if near := diag.Nearest(s, p.Values); near != "" {
+			return nil, fmt.Errorf("got %q; did you mean %q? one of: %s", s, near, strings.Join(p.Values, ", "))
+		}
+		return nil, fmt.Errorf("got %q, want one of: %s", s, strings.Join(p.Values, ", "))
+	}
+	if p.Pattern != "" && !p.pattern.MatchString(s) {
+		return nil, fmt.Errorf("got %q, which does not match %s", s, p.Pattern)
+	}
+	return starlark.String(s), nil
+}
+
+func (p *Param) toInt(x any, s string, text bool) (starlark.Value, error) {
+	var n int64
+	switch v := x.(type) {
+	case string:
+		var err error
+		if n, err = strconv.ParseInt(s, 10, 64); err != nil || !text {
+			return nil, fmt.Errorf("got %q, want an int", s)
+		}
+	case int:
+		n = int64(v)
+	case int64:
+		n = v
+	case float64: // JSON and YAML decoders give whole numbers as floats
+		if v != math.Trunc(v) || math.Abs(v) >= 1<<53 {
+			return nil, fmt.Errorf("got %v, want an int", v)
+		}
+		n = int64(v)
+	case json.Number:
+		var err error
+		if n, err = v.Int64(); err != nil {
+			return nil, fmt.Errorf("got %s, want an int", v)
+		}
+	default:
+		return nil, p.mistyped(x)
+	}
+	if p.Min != nil && n < *p.Min {
+		return nil, fmt.Errorf("got %d, want at least %d", n, *p.Min)
+	}
+	if p.Max != nil && n > *p.Max {
+		return nil, fmt.Errorf("got %d, want at most %d", n, *p.Max)
+	}
+	return starlark.MakeInt64(n), nil
+}
+
+func (p *Param) mistyped(x any) error {
+	got := "null"
+	if v, err := value.FromGo(x); err == nil {
+		got = v.Type()
+		if got == "object" {
+			got = "dict"
+		}
+		if got == "frozen_list" {
+			got = "list"
+		}
+	}
+	if f, ok := x.(float64); ok && f == math.Trunc(f) {
+		got = "int"
+	}
+	want := p.Kind
+	if want == "enum" {
+		want = "one of: " + strings.Join(p.Values, ", ")
+	}
+	return fmt.Errorf("got %s, want %s", got, want)
+}
+
+func listOf(s string) starlark.Value {
+	var elems []starlark.Value
+	for _, part := range strings.Split(s, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			elems = append(elems, starlark.String(part))
+		}
+	}
+	return starlark.NewList(elems)
+}
+
+// dictOf reads a=1,b=x as a dict, its values as YAML scalars (scalarOf).
+func dictOf(s string) (starlark.Value, error) {
+	d := starlark.NewDict(0)
+	for _, part := range strings.Split(s, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		k, v, ok := strings.Cut(part, "=")
+		if !ok {
+			return nil, fmt.Errorf("got %q, want key=value", part)
+		}
+		if err := d.SetKey(starlark.String(k), scalarOf(v)); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// plainInt is an integer as all versions of YAML read it.
+var plainInt = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+
+// scalarOf reads true, false and integers as what they are, as istioctl's and
+// Helm's --set do; all else, versions such as 1.31 included, is a string, and
+// quotes ("true") make one of anything.
+func scalarOf(s string) starlark.Value {
+	switch {
+	case s == "true":
+		return starlark.True
+	case s == "false":
+		return starlark.False
+	case plainInt.MatchString(s):
+		if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+			return starlark.MakeInt64(n)
+		}
+	case len(s) >= 2 && (s[0] == '"' || s[0] == '\'') && s[len(s)-1] == s[0]:
+		return starlark.String(s[1 : len(s)-1])
+	}
+	return starlark.String(s)
+}

@@ -1,0 +1,110 @@
+package diff
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/pmezard/go-difflib/difflib"
+	"sigs.k8s.io/yaml"
+
+	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/manifest"
+)
+
+const contextLines = 3
+
+// unified is the unified diff of two states of one object, either of which may
+// be nil. Server-side noise is left out, fields are in alphabetical order, and
+// Secrets are masked. It is "" when nothing that counts differs.
+func unified(ref cluster.Ref, before, after *cluster.Object) (string, error) {
+	a, err := lines(before)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", ref, err)
+	}
+	b, err := lines(after)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", ref, err)
+	}
+	head, tail := common(a, b)
+	if head == len(a) && head == len(b) {
+		return "", nil
+	}
+	// Only the part that differs, with its context, goes to the matcher: its
+	// time grows with the square of what it is given, and a CRD has thousands
+	// of lines.
+	from := max(0, head-contextLines)
+	endA, endB := min(len(a), len(a)-tail+contextLines), min(len(b), len(b)-tail+contextLines)
+	d := difflib.UnifiedDiff{
+		A: a[from:endA], B: b[from:endB], Context: contextLines,
+		FromFile: name(ref, before, "live"), ToFile: name(ref, after, "after"),
+	}
+	text, err := difflib.GetUnifiedDiffString(d)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", ref, err)
+	}
+	return shift(text, from), nil
+}
+
+func name(ref cluster.Ref, o *cluster.Object, which string) string {
+	if o == nil {
+		return ref.String() + " (absent)"
+	}
+	return ref.String() + " (" + which + ")"
+}
+
+func lines(o *cluster.Object) ([]string, error) {
+	if o == nil {
+		return nil, nil
+	}
+	y, err := yaml.Marshal(cluster.Normalize(manifest.Mask(o), cluster.NormalizeOptions{}).Object)
+	if err != nil {
+		return nil, err
+	}
+	return strings.SplitAfter(strings.TrimSuffix(string(y), "\n"), "\n"), nil
+}
+
+// common counts the equal lines at both ends.
+func common(a, b []string) (head, tail int) {
+	for head < len(a) && head < len(b) && a[head] == b[head] {
+		head++
+	}
+	for tail < len(a)-head && tail < len(b)-head && a[len(a)-1-tail] == b[len(b)-1-tail] {
+		tail++
+	}
+	return head, tail
+}
+
+// shift moves the line numbers of every hunk by n, and ends the last line.
+func shift(text string, n int) string {
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	var b strings.Builder
+	for _, l := range strings.SplitAfter(text, "\n") {
+		if n > 0 && strings.HasPrefix(l, "@@ ") {
+			l = shiftHunk(l, n)
+		}
+		b.WriteString(l)
+	}
+	return b.String()
+}
+
+// shiftHunk reads "@@ -1,3 +1,4 @@".
+func shiftHunk(l string, n int) string {
+	f := strings.Fields(l)
+	if len(f) < 4 {
+		return l
+	}
+	for i := 1; i <= 2; i++ {
+		var line int
+		start, count, _ := strings.Cut(f[i][1:], ",")
+		if _, err := fmt.Sscan(start, &line); err != nil {
+			return l
+		}
+		f[i] = fmt.Sprintf("%c%d", f[i][0], line+n)
+		if count != "" {
+			f[i] += "," + count
+		}
+	}
+	return strings.Join(f, " ") + "\n"
+}

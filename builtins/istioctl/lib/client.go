@@ -1,0 +1,160 @@
+package lib
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+
+	"istio.io/istio/pkg/kube"
+)
+
+// DefaultTimeout bounds a precheck or an analysis when the caller names no
+// other time. Istio's informers retry a refused list for ever.
+const DefaultTimeout = 60 * time.Second
+
+// session is Istio's client for one call of this package. Istio's code takes
+// no context and leaves its watches running, so the session ends every request
+// that it made when it is closed.
+type session struct {
+	kube.CLIClient
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu   sync.Mutex
+	last error // of the last request that failed
+}
+
+// newSession makes a client for the cluster behind rc. rc itself is not
+// changed; its Transport is honoured. Nothing is written to disk: the client
+// is the one that Istio's controllers use, because the one of its command line
+// keeps a discovery cache under the home directory.
+func newSession(ctx context.Context, rc *rest.Config, revision string, timeout time.Duration) (*session, error) {
+	if timeout <= 0 {
+		timeout = DefaultTimeout
+	}
+	s := &session{}
+	limited, stop := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no result after %s", timeout))
+	s.ctx, s.cancel = context.WithCancelCause(limited)
+	context.AfterFunc(s.ctx, stop)
+
+	cfg := rest.CopyConfig(rc)
+	if cfg.QPS == 0 {
+		// An analysis lists some thirty kinds once; the client-go default of 5
+		// requests a second would take longer than the server does.
+		cfg.QPS, cfg.Burst = 50, 100
+	}
+	if cfg.ContentType == "" {
+		cfg.ContentType, cfg.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
+	}
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &sessionTransport{s, next} })
+	client, err := kube.NewClient(kube.NewClientConfigForRestConfig(cfg), "")
+	if err != nil {
+		s.close()
+		return nil, fmt.Errorf("istio client: %w", err)
+	}
+	cli, ok := client.(kube.CLIClient)
+	if !ok {
+		s.close()
+		return nil, fmt.Errorf("istio client: %T is no CLI client", client)
+	}
+	s.CLIClient = kube.WithRevision(revision)(cli)
+	return s, nil
+}
+
+// close ends the session's requests.
+func (s *session) close() { s.cancel(context.Canceled) }
+
+// endedEarly is what RunAndWait panics with; see there.
+type endedEarly struct{}
+
+// RunAndWait starts the informers for as long as the session lasts, where
+// Istio's callers would let them run for ever. When the session ends before
+// they have their objects, it panics with endedEarly: the precheck command
+// ignores the result and would wait on a channel that nobody closes.
+func (s *session) RunAndWait(<-chan struct{}) bool {
+	s.Informers().Start(s.ctx.Done())
+	crdsKnown := func() bool { return true }
+	if w := s.CrdWatcher(); w != nil {
+		go w.Run(s.ctx.Done())
+		crdsKnown = w.HasSynced
+	}
+	// The library's own wait looks every 100 ms only.
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	now := make(chan struct{})
+	close(now)
+	for !crdsKnown() || !s.Informers().WaitForCacheSync(now) {
+		select {
+		case <-s.ctx.Done():
+			panic(endedEarly{})
+		case <-tick.C:
+		}
+	}
+	return true
+}
+
+// err tells why the session ended before its work was done, or nil.
+func (s *session) err() error {
+	if s.ctx.Err() == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cause := context.Cause(s.ctx)
+	if s.last != nil && !errors.Is(cause, s.last) && !errors.Is(cause, context.Canceled) {
+		return fmt.Errorf("%w; the last failed request: %w", cause, s.last)
+	}
+	return cause
+}
+
+func (s *session) note(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = err
+}
+
+// sessionTransport ties requests to the session and notices refused lists.
+type sessionTransport struct {
+	s    *session
+	next http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *sessionTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := t.s.ctx.Err(); err != nil {
+		return nil, err
+	}
+	// Not cancelled on return: the body is read later. It ends with the session.
+	ctx, cancel := context.WithCancel(req.Context())
+	context.AfterFunc(t.s.ctx, cancel)
+	resp, err := t.next.RoundTrip(req.WithContext(ctx))
+	switch {
+	case err != nil:
+		cancel()
+		t.s.note(fmt.Errorf("%s %s: %w", req.Method, req.URL.Path, err))
+	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
+		err := fmt.Errorf("%s %s: %s", req.Method, req.URL.Path, resp.Status)
+		t.s.note(err)
+		if isInformer(req) {
+			t.s.cancel(err) // it would be asked again until the timeout
+		}
+	case req.URL.Query().Has("sendInitialEvents"):
+		// A server may refuse a list by watch; an ordinary list follows.
+	case resp.StatusCode >= http.StatusBadRequest && resp.StatusCode != http.StatusNotFound:
+		t.s.note(fmt.Errorf("%s %s: %s", req.Method, req.URL.Path, resp.Status))
+	}
+	return resp, err
+}
+
+// isInformer tells a cache's list or watch from a request whose failure
+// Istio's code handles.
+func isInformer(req *http.Request) bool {
+	q := req.URL.Query()
+	return req.Method == http.MethodGet && (q.Has("resourceVersion") || q.Has("watch"))
+}

@@ -1,0 +1,142 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/effect"
+)
+
+// perform sends e's request, exactly once, marked with the run and the
+// effect's key so that observe can find it again.
+func perform(ctx context.Context, w cluster.Writer, runID, key string, e *effect.Effect) (*cluster.Object, error) {
+	opts := cluster.WriteOptions{UID: types.UID(e.UID), ResourceVersion: e.ResourceVersion, Propagation: e.Propagation}
+	switch e.Verb {
+	case effect.Apply, effect.Create, effect.Replace:
+		obj := &cluster.Object{}
+		if err := obj.UnmarshalJSON(e.Body); err != nil {
+			return nil, fmt.Errorf("%s: body: %w", e.Ref, err)
+		}
+		mark(obj, runID, key)
+		switch e.Verb {
+		case effect.Create:
+			return w.Create(ctx, obj, opts)
+		case effect.Replace:
+			obj.SetResourceVersion(e.ResourceVersion)
+			obj.SetUID(types.UID(e.UID))
+			return w.Replace(ctx, obj, opts)
+		}
+		// The UID in the body is the fence: an object deleted and made anew by
+		// somebody else is not the one that was judged.
+		if e.UID != "" {
+			obj.SetUID(types.UID(e.UID))
+		}
+		return w.Apply(ctx, obj, cluster.ApplyOptions{Force: len(e.Adopt) > 0})
+	case effect.Patch:
+		body, err := markPatch(e, runID, key)
+		if err != nil {
+			return nil, err
+		}
+		return w.Patch(ctx, e.Ref, types.PatchType(e.PatchType), body, opts)
+	case effect.Delete:
+		return nil, w.Delete(ctx, e.Ref, opts)
+	case effect.Evict:
+		return nil, w.Evict(ctx, e.Ref, opts)
+	}
+	return nil, fmt.Errorf("%s: unknown verb %q", e.Ref, e.Verb)
+}
+
+func mark(obj *cluster.Object, runID, key string) {
+	a := obj.GetAnnotations()
+	if a == nil {
+		a = map[string]string{}
+	}
+	a[cluster.AnnotationRun], a[cluster.AnnotationEffect] = runID, key
+	obj.SetAnnotations(a)
+}
+
+// markPatch adds the run's annotations to a patch of any type.
+func markPatch(e *effect.Effect, runID, key string) ([]byte, error) {
+	marks := map[string]any{cluster.AnnotationRun: runID, cluster.AnnotationEffect: key}
+	if types.PatchType(e.PatchType) == types.JSONPatchType {
+		var ops []any
+		if err := json.Unmarshal(e.Body, &ops); err != nil {
+			return nil, fmt.Errorf("%s: JSON patch: %w", e.Ref, err)
+		}
+		if e.Before == nil || len(e.Before.GetAnnotations()) == 0 {
+			ops = append(ops, map[string]any{"op": "add", "path": "/metadata/annotations", "value": marks})
+		} else {
+			for _, k := range []string{cluster.AnnotationEffect, cluster.AnnotationRun} {
+				ops = append(ops, map[string]any{"op": "add", "path": "/metadata/annotations/" + pointerToken(k), "value": marks[k]})
+			}
+		}
+		return json.Marshal(ops)
+	}
+	body := map[string]any{}
+	if err := json.Unmarshal(e.Body, &body); err != nil {
+		return nil, fmt.Errorf("%s: patch: %w", e.Ref, err)
+	}
+	meta, _ := body["metadata"].(map[string]any)
+	if meta == nil {
+		meta = map[string]any{}
+		body["metadata"] = meta
+	}
+	annotations, _ := meta["annotations"].(map[string]any)
+	if annotations == nil {
+		annotations = map[string]any{}
+		meta["annotations"] = annotations
+	}
+	for k, v := range marks {
+		annotations[k] = v
+	}
+	return json.Marshal(body)
+}
+
+// pointerToken escapes a key for a JSON pointer (RFC 6901).
+func pointerToken(s string) string {
+	out := make([]byte, 0, len(s)+4)
+	for i := range len(s) {
+		switch s[i] {
+		case '~':
+			out = append(out, "~0"...)
+		case '/':
+			out = append(out, "~1"...)
+		default:
+			out = append(out, s[i])
+		}
+	}
+	return string(out)
+}
+
+// observe looks whether an effect in doubt happened. It never sends it again.
+//
+// A write of rutter carries the effect's key as an annotation, so an object
+// that bears it was written by this very effect; one that does not, was not
+// (annotations that others own survive their writes). A deletion or eviction
+// happened when the object of that UID is gone or going.
+func observe(ctx context.Context, r cluster.Reader, key string, e *effect.Effect) (effect.Observation, *cluster.Object, error) {
+	live, err := r.Get(ctx, e.Ref)
+	gone := errors.Is(err, cluster.ErrNotFound)
+	if err != nil && !gone && !errors.Is(err, cluster.ErrNoKind) {
+		return effect.Unknown, nil, err
+	}
+	switch e.Verb {
+	case effect.Delete, effect.Evict:
+		if gone || live == nil || (e.UID != "" && string(live.GetUID()) != e.UID) || live.GetDeletionTimestamp() != nil {
+			return effect.Happened, nil, nil
+		}
+		return effect.NotHappened, live, nil
+	}
+	if gone || live == nil {
+		return effect.NotHappened, nil, nil
+	}
+	if live.GetAnnotations()[cluster.AnnotationEffect] == key {
+		return effect.Happened, live, nil
+	}
+	return effect.NotHappened, live, nil
+}

@@ -1,0 +1,303 @@
+// Package engine runs a runbook: it takes every call of a builtin, and every
+// effect that a call makes, along the one path of DESIGN §2 (plan, gates,
+// intent, do, gates, outcome). run, resume, test and --sim differ only in what
+// is plugged into Options.
+//
+// It must not know which builtins exist, how a cluster is reached, or how
+// events are shown.
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.starlark.net/starlark"
+
+	"rutter.dev/rutter/runtime/builtin"
+	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/effect"
+	"rutter.dev/rutter/runtime/env"
+	"rutter.dev/rutter/runtime/event"
+	"rutter.dev/rutter/runtime/gate"
+	"rutter.dev/rutter/runtime/journal"
+	"rutter.dev/rutter/runtime/value"
+)
+
+// Options is everything that a run is made of.
+type Options struct {
+	Env      *env.Env
+	Cluster  cluster.Writer
+	Journal  journal.Journal
+	Sink     event.Sink
+	Builtins *builtin.Set
+	Codec    *value.Codec
+	Policy   *gate.Policy
+	Sealer   builtin.Sealer
+	Approver Approver
+	// Begin describes the run; for a resume it is the journal's own.
+	Begin journal.Begin
+	// Scope is what the runbook declared.
+	Scope gate.Rules
+	// Exec calls run(p) on a run thread that the engine has prepared.
+	Exec func(ctx context.Context, prepare func(*starlark.Thread)) error
+}
+
+// Approver answers for the operator.
+type Approver interface {
+	// Approve answers approve(message). It returns who answered, and whether
+	// yes. An error means that nobody could be asked.
+	Approve(ctx context.Context, step, message string, diffs []string) (by string, granted bool, err error)
+	// Leave answers a gate's ask. --yes never does (ruling 6).
+	Leave(ctx context.Context, findings []gate.Finding) (by string, granted bool, err error)
+}
+
+// Sentinels of a run's end that callers branch on.
+var (
+	// ErrInterrupted: an operator stopped the run; it can be resumed.
+	ErrInterrupted = errors.New("interrupted")
+	// ErrInDoubt: an effect may or may not have happened.
+	ErrInDoubt = errors.New("in doubt")
+	// ErrDiverged: on resume the runbook took another way than before.
+	ErrDiverged = errors.New("the runbook took another way than the journal says")
+	// ErrNotApproved: an operator refused, or nobody was there to ask.
+	ErrNotApproved = errors.New("not approved")
+	// ErrMisuse: the runbook is wrong in itself (a change outside of a step, two
+	// steps of one name): not something that a script can handle.
+	ErrMisuse = errors.New("misuse")
+)
+
+// Engine is one execution of a run. Use it once.
+type Engine struct {
+	o      Options
+	run    gate.Run
+	ledger *ledger
+	view   cluster.Reader
+	leave  map[string]bool // gates' asks that an operator gave leave for
+	soft   context.Context // ends at the first interrupt: reads, waits, scripts
+	hard   context.Context // ends at the second: a mutation in flight
+	root   *frame
+	counts event.Counts
+	began  time.Time
+	resume bool
+	doom   error // the first fatal error: the run ends with it, whoever drops it
+}
+
+// Run begins a new run and carries it to its end. soft is cancelled by the
+// first interrupt, hard by the second.
+func Run(soft, hard context.Context, o Options) error {
+	e := newEngine(soft, hard, o)
+	if _, err := o.Journal.Append(&o.Begin, true); err != nil {
+		return e.journalError(err)
+	}
+	return e.execute()
+}
+
+// Resume takes up a run from its journal's records.
+func Resume(soft, hard context.Context, o Options, istioNow string) error {
+	e := newEngine(soft, hard, o)
+	e.resume = true
+	if err := e.load(); err != nil {
+		return err
+	}
+	if err := e.pinned(istioNow); err != nil {
+		return err
+	}
+	if _, err := o.Journal.Append(&journal.Resume{Rutter: o.Begin.Rutter, Istio: istioNow}, true); err != nil {
+		return e.journalError(err)
+	}
+	return e.execute()
+}
+
+func newEngine(soft, hard context.Context, o Options) *Engine {
+	e := &Engine{o: o, soft: soft, hard: hard, ledger: newLedger(), view: cluster.View(o.Cluster), leave: map[string]bool{}, began: o.Env.Clock.Now()}
+	e.run = gate.Run{
+		ID: o.Begin.Run, ClusterUID: o.Begin.ClusterUID, From: o.Begin.From, To: o.Begin.To,
+		Facts: &effect.Facts{}, Created: e.ledger.created, Scope: o.Scope, Policy: o.Policy,
+	}
+	if e.run.Policy == nil {
+		e.run.Policy = &gate.Policy{}
+	}
+	return e
+}
+
+// pinned refuses to go on against another cluster, or one whose Istio is
+// neither the version that the run began with nor its target (ruling 4).
+func (e *Engine) pinned(istioNow string) error {
+	uid, err := e.o.Cluster.UID(e.soft)
+	if err != nil {
+		return fmt.Errorf("run %s: cluster identity: %w", e.run.ID, err)
+	}
+	if uid != e.run.ClusterUID {
+		return &diag.Error{
+			Code: diag.Blocked, Subject: "run " + e.run.ID,
+			Problem: fmt.Sprintf("it began on cluster %s, this is %s", e.run.ClusterUID, uid),
+			Expect:  "the cluster that it began on", Changed: "nothing by this command",
+			Next: "rutter resume " + e.run.ID + " --context CONTEXT",
+		}
+	}
+	if istioNow != "" && e.run.From != "" && istioNow != e.run.From && istioNow != e.run.To {
+		return &diag.Error{
+			Code: diag.Blocked, Subject: "run " + e.run.ID,
+			Problem: fmt.Sprintf("the mesh is at Istio %s now", istioNow),
+			Expect:  fmt.Sprintf("%s (where it began) or %s (its target)", e.run.From, e.run.To),
+			Changed: "nothing by this command", Next: "rutter show " + e.run.ID,
+		}
+	}
+	return nil
+}
+
+// execute runs the script and seals the journal with how it ended.
+func (e *Engine) execute() error {
+	b := e.o.Begin
+	e.emit("", &event.RunStarted{
+		Run: b.Run, Runbook: b.Runbook, Version: b.RunbookVersion, Context: b.Context,
+		ClusterUID: b.ClusterUID, From: b.From, To: b.To, Resumed: e.resume,
+	})
+	e.root = e.newFrame(nil, "", e.soft)
+	err := e.settleInDoubt()
+	if err == nil {
+		err = e.o.Exec(e.soft, func(t *starlark.Thread) {
+			t.SetLocal(builtin.HostKey, builtin.Host(e))
+			t.SetLocal(frameKey, e.root)
+		})
+		if err == nil {
+			err = e.root.unseen()
+		}
+		err = e.doomed(err)
+	}
+	return e.finish(err)
+}
+
+func (e *Engine) finish(err error) error {
+	status := statusOf(err)
+	end := &journal.End{Status: status, Exit: int(exitCode(err))}
+	out := e.lay(err, status)
+	if out != nil {
+		end.Error = out.Error()
+	}
+	if _, jerr := e.o.Journal.Append(end, true); jerr != nil && err == nil {
+		out = e.journalError(jerr)
+	}
+	ended := &event.RunEnded{
+		Run: e.run.ID, Status: string(status), Exit: diag.ExitCode(out), Error: end.Error,
+		Duration: e.o.Env.Clock.Now().Sub(e.began), Counts: e.counts,
+	}
+	if status != journal.RunDone {
+		ended.Next = e.next(err)
+	}
+	e.emit("", ended)
+	return out
+}
+
+func statusOf(err error) journal.RunStatus {
+	var refusal *gate.Refusal
+	switch {
+	case err == nil:
+		return journal.RunDone
+	case errors.Is(err, ErrInDoubt), errors.Is(err, ErrDiverged):
+		return journal.RunInDoubt
+	case errors.Is(err, ErrInterrupted), errors.Is(err, context.Canceled):
+		return journal.RunInterrupted
+	case errors.As(err, &refusal), errors.Is(err, ErrNotApproved):
+		return journal.RunRefused
+	}
+	return journal.RunFailed
+}
+
+func exitCode(err error) diag.Code {
+	switch statusOf(err) {
+	case journal.RunDone:
+		return diag.OK
+	case journal.RunInDoubt:
+		return diag.InDoubt
+	case journal.RunInterrupted:
+		return diag.Interrupted
+	case journal.RunRefused:
+		return diag.Blocked
+	}
+	if c := diag.ExitCode(err); c == diag.Usage {
+		return c
+	}
+	return diag.Failed
+}
+
+// fatal reports whether err passes through attempt and retry untouched:
+// refusals, cancellation, doubt and a broken journal are not the script's to
+// handle.
+func fatal(err error) bool {
+	var refusal *gate.Refusal
+	var budget interface{ BudgetExhausted() bool }
+	return errors.As(err, &refusal) || errors.As(err, &budget) ||
+		errors.Is(err, ErrInterrupted) || errors.Is(err, ErrInDoubt) || errors.Is(err, ErrDiverged) ||
+		errors.Is(err, ErrNotApproved) || errors.Is(err, ErrMisuse) || errors.Is(err, context.Canceled) || errors.Is(err, journal.ErrBroken)
+}
+
+// doomed remembers the first fatal error that passes, and gives it back in the
+// place of anything milder: a builtin or a script that drops it changes nothing
+// about how the run ends.
+func (e *Engine) doomed(err error) error {
+	switch {
+	case err != nil && fatal(err):
+		if e.doom == nil {
+			e.doom = err
+		}
+		return err
+	case e.doom != nil:
+		return e.doom
+	}
+	return err
+}
+
+func (e *Engine) journalError(err error) error {
+	var d *diag.Error
+	if errors.As(err, &d) {
+		return e.doomed(err)
+	}
+	return e.doomed(&diag.Error{
+		Code: diag.Failed, Subject: "run " + e.run.ID + ": journal", Problem: "cannot be written", Err: broken(err),
+		Changed: fmt.Sprintf("%d objects before that; nothing since", e.ledger.changed),
+		Next:    "mend the disk, then rutter resume " + e.run.ID,
+	})
+}
+
+// broken marks an error of the journal as one that ends the run, also where
+// the journal itself would take more.
+func broken(err error) error {
+	if errors.Is(err, journal.ErrBroken) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", journal.ErrBroken, err)
+}
+
+func (e *Engine) emit(step string, b event.Body) {
+	e.o.Sink.Emit(event.Event{Time: e.o.Env.Clock.Now(), Step: step, Body: b})
+}
+
+// append journals b without waiting for the disk.
+func (e *Engine) append(b journal.Body) (uint64, error) {
+	seq, err := e.o.Journal.Append(b, false)
+	if err != nil {
+		return 0, e.journalError(err)
+	}
+	return seq, nil
+}
+
+// interrupted returns ErrInterrupted once an operator has asked to stop.
+func (e *Engine) interrupted() error {
+	if e.soft.Err() != nil {
+		return ErrInterrupted
+	}
+	return nil
+}
+
+func (e *Engine) storeValue(raw json.RawMessage) (journal.Value, error) {
+	v, err := journal.StoreValue(e.o.Journal, raw)
+	if err != nil {
+		return v, e.journalError(err)
+	}
+	return v, nil
+}

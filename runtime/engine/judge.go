@@ -1,0 +1,116 @@
+package engine
+
+import (
+	"fmt"
+
+	"rutter.dev/rutter/runtime/builtin"
+	"rutter.dev/rutter/runtime/effect"
+	"rutter.dev/rutter/runtime/event"
+	"rutter.dev/rutter/runtime/gate"
+	"rutter.dev/rutter/runtime/journal"
+)
+
+// forecast judges every effect of a call before its first write, assuming that
+// the earlier ones succeed (ruling 3).
+func (e *Engine) forecast(f *frame, spec *builtin.Spec, es []*effect.Effect) error {
+	run := e.run
+	run.Now, run.Forecast, run.Seen = e.o.Env.Clock.Now(), true, &gate.Seen{}
+	all := append(undeclared(spec, es), e.unsealed(es)...)
+	found := make([][]gate.Finding, len(es))
+	e.sideBySide(len(es), func(i int) {
+		r := run
+		r.Earlier = es[:i]
+		found[i] = gate.Judge(f.ctx, e.readerOf(f), &r, es[i])
+	})
+	if err := e.interrupted(); err != nil {
+		return err // what gates could not find out was for the interrupt
+	}
+	for _, fs := range found {
+		all = append(all, fs...)
+	}
+	return e.judged(f, spec.Name, "", all, nil, true)
+}
+
+// undeclared finds effects of a class that the builtin did not declare: a
+// defect of the builtin, which must not become a hole in the gates.
+func undeclared(spec *builtin.Spec, es []*effect.Effect) []gate.Finding {
+	var out []gate.Finding
+	for _, ef := range es {
+		if !spec.Declares(ef.Class) {
+			out = append(out, gate.Finding{
+				Code: gate.Scope, Verdict: gate.Block, Ref: ef.Ref,
+				Problem: fmt.Sprintf("%s made an effect of class %q, which it does not declare", spec.Name, ef.Class),
+			})
+		}
+	}
+	return out
+}
+
+// judged acts on findings: shows them, asks for leave where a gate asks, and
+// refuses where one blocks.
+func (e *Engine) judged(f *frame, name, key string, all []gate.Finding, ef *effect.Effect, forecast bool) error {
+	shown := worse(all)
+	if len(shown) > 0 {
+		e.emit(f.path, &event.Findings{Forecast: forecast, Findings: shown})
+	}
+	verdict := gate.Worst(all)
+	if verdict == gate.Ask {
+		by, granted, err := e.o.Approver.Leave(f.ctx, shown)
+		if err == nil && granted {
+			return e.left(f, by, shown)
+		}
+		if err := e.interrupted(); err != nil {
+			return err
+		}
+	}
+	if verdict < gate.Ask {
+		return nil
+	}
+	if _, err := e.o.Journal.Append(&journal.Refused{Step: f.path, Builtin: name, Key: key, Forecast: forecast, Findings: shown}, true); err != nil {
+		return e.journalError(err)
+	}
+	return e.doomed(&gate.Refusal{Findings: shown, Forecast: forecast, Effect: ef})
+}
+
+// left records that an operator gave leave where gates asked.
+func (e *Engine) left(f *frame, by string, fs []gate.Finding) error {
+	for _, x := range fs {
+		if x.Verdict != gate.Ask {
+			continue
+		}
+		e.leave[leaveKey(x)] = true
+		a := &journal.Approval{Step: f.path, Message: x.Problem, Granted: true, By: by, Gate: string(x.Code)}
+		if _, err := e.append(a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leaveKey is what one leave covers: this gate, this object.
+func leaveKey(f gate.Finding) string { return string(f.Code) + " " + f.Ref.ID() }
+
+func worse(all []gate.Finding) []gate.Finding {
+	var out []gate.Finding
+	for _, f := range all {
+		if f.Verdict > gate.Pass {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// unsealed finds Secrets that could not be journaled: without a key no
+// before-image of one may be written, and so nothing done to it (ruling 9).
+func (e *Engine) unsealed(es []*effect.Effect) []gate.Finding {
+	var out []gate.Finding
+	for _, ef := range es {
+		if ef.HoldsSecret() && e.o.Sealer == nil {
+			out = append(out, gate.Finding{
+				Code: gate.BackupCovers, Verdict: gate.Block, Ref: ef.Ref,
+				Problem: "a Secret's before-image must be encrypted, and this run has no key", Expect: "an age key in the state folder",
+			})
+		}
+	}
+	return out
+}

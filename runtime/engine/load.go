@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"rutter.dev/rutter/runtime/effect"
+	"rutter.dev/rutter/runtime/journal"
+)
+
+// load builds the ledger from the journal.
+func (e *Engine) load() error {
+	for rec, err := range e.o.Journal.Records() {
+		if err != nil {
+			return fmt.Errorf("run %s: journal: %w", e.run.ID, err)
+		}
+		body, err := rec.Decode()
+		if err != nil {
+			return fmt.Errorf("run %s: journal: %w", e.run.ID, err)
+		}
+		if err := e.ledger.take(e.o.Journal, rec.Seq, body); err != nil {
+			return fmt.Errorf("run %s: journal: record %d: %w", e.run.ID, rec.Seq, err)
+		}
+	}
+	return nil
+}
+
+// take enters one record into the ledger.
+func (l *ledger) take(blobs journal.Blobs, seq uint64, body journal.Body) error {
+	switch b := body.(type) {
+	case *journal.StepStart:
+		l.step(b.Path).begin(seq, b.Attempt)
+	case *journal.StepEnd:
+		return l.takeEnd(blobs, seq, b)
+	case *journal.Call:
+		return l.takeCall(blobs, seq, b)
+	case *journal.Plan:
+		raw, err := journal.LoadValue(blobs, b.Plan)
+		if err != nil {
+			return err
+		}
+		p := &effect.Plan{}
+		if err := json.Unmarshal(raw, p); err != nil {
+			return err
+		}
+		c := l.step(b.Step).entry(b.Seq)
+		*c = callRecord{seq: seq, n: b.Seq, builtin: b.Builtin, args: b.Args, plan: p}
+	case *journal.Intent:
+		l.effects[b.Key] = &effectRecord{seq: seq, attempt: b.Attempt, effect: b.Effect}
+		l.advance(b.Step, seq)
+		l.step(b.Step).intent = seq
+	case *journal.Outcome:
+		l.takeOutcome(b)
+	}
+	return nil
+}
+
+// begin enters a pass of the step. Another attempt reads everything anew; the
+// same attempt, taken up by a resume, keeps what was read before the frontier
+// and forgets the rest, because that was read live again.
+func (s *stepRecord) begin(seq uint64, attempt int) {
+	if attempt != s.attempt || s.ended {
+		s.calls = nil // a pass that ended in failure is read anew, too
+	}
+	kept := s.calls[:0]
+	for _, c := range s.calls {
+		if c.seq < s.frontier {
+			kept = append(kept, c)
+		}
+	}
+	s.calls = kept
+	s.seq, s.attempt, s.ended, s.handled = seq, attempt, false, false
+}
+
+func (l *ledger) takeEnd(blobs journal.Blobs, seq uint64, b *journal.StepEnd) error {
+	raw, err := journal.LoadValue(blobs, b.Value)
+	if err != nil {
+		return err
+	}
+	s := l.step(b.Path)
+	s.ended, s.ok, s.handled, s.value, s.err = true, b.OK, b.Handled, raw, b.Error
+	if b.OK || b.Handled {
+		l.advance(parentPath(b.Path), seq)
+	}
+	return nil
+}
+
+func (l *ledger) takeCall(blobs journal.Blobs, seq uint64, b *journal.Call) error {
+	raw, err := journal.LoadValue(blobs, b.Value)
+	if err != nil {
+		return err
+	}
+	s := l.step(b.Step)
+	c := s.entry(b.Seq)
+	if c.plan == nil || c.builtin != b.Builtin || c.args != b.Args {
+		*c = callRecord{n: b.Seq, builtin: b.Builtin, args: b.Args}
+	}
+	c.seq, c.value, c.err, c.done, c.facts = seq, raw, b.Error, true, b.Facts
+	if s.intent > s.last && b.Error == "" {
+		// The call made changes and is over: planned again, it would find nothing
+		// left to do and return another value.
+		l.advance(b.Step, seq+1)
+	}
+	s.last = seq
+	return nil
+}
+
+// entry is the record of the n-th call of the step's present pass. A later
+// pass overwrites what an earlier one left at the same place.
+func (s *stepRecord) entry(n int) *callRecord {
+	for _, c := range s.calls {
+		if c.n == n {
+			return c
+		}
+	}
+	c := &callRecord{n: n}
+	s.calls = append(s.calls, c)
+	return c
+}
+
+func (l *ledger) takeOutcome(b *journal.Outcome) {
+	r := l.effects[b.Key]
+	if r == nil || b.Status == journal.InDoubt {
+		return
+	}
+	r.status, r.result = b.Status, b.Result
+	if b.Status == journal.Done || b.Status == journal.Observed {
+		l.made(b.Key, r.effect)
+	}
+}
+
+// factsBelow lists what the calls of a finished step, and of the steps inside
+// it, established, in the order of the journal.
+func (l *ledger) factsBelow(path string) []effect.Fact {
+	var out []effect.Fact
+	for _, p := range l.order {
+		if p == path || within(p, path) {
+			for _, c := range l.steps[p].calls {
+				out = append(out, c.facts...)
+			}
+		}
+	}
+	return out
+}
+
+func within(path, outer string) bool {
+	return len(path) > len(outer) && path[:len(outer)] == outer && path[len(outer)] == '/'
+}

@@ -1,0 +1,93 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/effect"
+)
+
+// perform sends the requests. After the first error, or when an operator asks
+// to stop, none that has not begun is sent.
+func (s *submitter) perform(ps []*pending) {
+	var failed atomic.Bool
+	each := s.e.parallel
+	if s.e.oneByOne() {
+		each = inOrder
+	}
+	each(len(ps), func(i int) {
+		p := ps[i]
+		if failed.Load() || s.e.soft.Err() != nil {
+			p.err = errNotSent
+			return
+		}
+		if p.err = s.send(p); p.err != nil {
+			failed.Store(true)
+		}
+	})
+}
+
+var errNotSent = errors.New("not sent: an earlier effect failed")
+
+// throttleTries bounds how often a refused (429) request is tried again: it
+// was not executed, so trying again cannot do it twice.
+const (
+	throttleTries = 6
+	firstWait     = 500 * time.Millisecond
+)
+
+// send makes one effect. An answer that never came is looked into at once.
+func (s *submitter) send(p *pending) error {
+	e := s.e
+	wait := firstWait
+	for try := 1; ; try++ {
+		obj, err := perform(e.hard, e.o.Cluster, e.run.ID, p.key, p.ef)
+		if err == nil {
+			p.result = &effect.Result{Object: obj}
+			return nil
+		}
+		switch {
+		case errors.Is(err, cluster.ErrThrottled) && !errors.Is(err, cluster.ErrDisruption) && try < throttleTries:
+			if e.o.Env.Clock.Sleep(e.soft, wait) != nil {
+				return err // it was not executed: an interrupt needs to wait for nothing
+			}
+			wait *= 2
+			continue
+		case errors.Is(err, cluster.ErrUnknown):
+			return s.look(p, err)
+		}
+		return err
+	}
+}
+
+// look settles an effect whose request was sent and not answered.
+func (s *submitter) look(p *pending, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.e.hard), 30*time.Second)
+	defer cancel()
+	wait := time.Second
+	for try := 1; ; try++ {
+		seen, obj, err := observe(ctx, s.e.o.Cluster, p.key, p.ef)
+		switch {
+		case seen == effect.Happened:
+			p.result = &effect.Result{Object: obj, Observed: true}
+			return nil
+		case s.e.hard.Err() != nil:
+			// Told to stop at once: what was cut off may yet take effect, and the
+			// resume will look.
+			return fmt.Errorf("%s: %w: %w", p.ef.Ref, ErrInDoubt, cause)
+		case seen == effect.NotHappened && try >= 3:
+			return cause
+		case seen == effect.Unknown && try >= 3:
+			return fmt.Errorf("%s: %w: %w; and looking failed: %w", p.ef.Ref, ErrInDoubt, cause, err)
+		}
+		// A request that is still on its way may take effect after a first look.
+		if s.e.o.Env.Clock.Sleep(s.e.hard, wait) != nil {
+			return fmt.Errorf("%s: %w: %w", p.ef.Ref, ErrInDoubt, cause)
+		}
+		wait *= 2
+	}
+}

@@ -1,0 +1,210 @@
+// Package host puts together what a run is made of: a loaded runbook, its
+// parameters, a cluster and a journal become one execution of the engine. The
+// command line and rutter test both come through here, so that what is tested
+// is what runs.
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+
+	"go.starlark.net/starlark"
+
+	"rutter.dev/rutter/runtime/builtin"
+	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/engine"
+	"rutter.dev/rutter/runtime/env"
+	"rutter.dev/rutter/runtime/event"
+	"rutter.dev/rutter/runtime/gate"
+	"rutter.dev/rutter/runtime/interp"
+	"rutter.dev/rutter/runtime/journal"
+	"rutter.dev/rutter/runtime/loader"
+	"rutter.dev/rutter/runtime/mesh"
+	"rutter.dev/rutter/runtime/value"
+)
+
+// Host is what stays the same from run to run.
+type Host struct {
+	Builtins *builtin.Set
+	Decoders map[string]value.Decoder
+	Stdlib   fs.FS
+	Version  string // of rutter
+	Limits   interp.Limits
+	Cache    *loader.Cache
+}
+
+// Session is what one run is given.
+type Session struct {
+	Env      *env.Env
+	Cluster  cluster.Writer
+	Journal  journal.Journal
+	Sink     event.Sink
+	Approver engine.Approver
+	Policy   *gate.Policy
+	Sealer   builtin.Sealer
+	// Invocation is the command line's own, kept in the journal for a resume.
+	Invocation json.RawMessage
+}
+
+// Runbook is a loaded runbook, ready to be run once.
+type Runbook struct {
+	*interp.Runbook
+	cluster *clusterValue
+}
+
+// Load loads the runbook that l starts with. Nothing touches a cluster.
+func (h *Host) Load(ctx context.Context, l *loader.Loader) (*Runbook, error) {
+	cv := &clusterValue{}
+	names := starlark.StringDict{"cluster": cv}
+	for k, v := range h.Builtins.Predeclared() {
+		names[k] = v
+	}
+	rb, err := interp.Load(ctx, l, names, h.Limits)
+	if err != nil {
+		return nil, err
+	}
+	return &Runbook{Runbook: rb, cluster: cv}, nil
+}
+
+// targetParam is the parameter that holds the version to upgrade to.
+const targetParam = "to"
+
+// Run begins a run. soft ends at the operator's first interrupt, hard at the
+// second. Nothing is journaled before the pair of versions is known to be one
+// that the runbook is for.
+func (h *Host) Run(soft, hard context.Context, s Session, rb *Runbook, p *interp.Params) error {
+	begin, err := h.begin(soft, s, rb, p)
+	if err != nil {
+		return err
+	}
+	return engine.Run(soft, hard, h.options(s, *begin, rb, p))
+}
+
+func (h *Host) begin(ctx context.Context, s Session, rb *Runbook, p *interp.Params) (*journal.Begin, error) {
+	uid, err := s.Cluster.UID(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: identity: %w", s.Cluster.Context(), err)
+	}
+	from, err := installed(ctx, s.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	to := ""
+	if rb.Upgrades.Text != "" {
+		to, _ = p.Map()[targetParam].(string)
+		if from == "" {
+			return nil, &diag.Error{
+				Code: diag.Usage, Subject: "cluster " + s.Cluster.Context(), Problem: "no Istio control plane found",
+				Expect: "a mesh to upgrade: " + rb.Upgrades.Text, Next: "rutter run with another --context",
+			}
+		}
+		if err := rb.Upgrades.Allow(from, to); err != nil {
+			return nil, fmt.Errorf("runbook %s: %w", rb.Name, err)
+		}
+	}
+	params, err := json.Marshal(p.Map())
+	if err != nil {
+		return nil, fmt.Errorf("parameters: %w", err)
+	}
+	bundle, err := json.Marshal(rb.Bundle)
+	if err != nil {
+		return nil, fmt.Errorf("source bundle: %w", err)
+	}
+	digest, err := s.Journal.Put(bundle)
+	if err != nil {
+		return nil, err
+	}
+	return &journal.Begin{
+		Run: s.Journal.Run(), Runbook: rb.Name, RunbookVersion: rb.Version, RunbookDigest: rb.Bundle.Digest(), Path: rb.Bundle.Entry,
+		Bundle: digest, Params: params, Context: s.Cluster.Context(), ClusterUID: uid, From: from, To: to,
+		Rutter: h.Version, Invocation: s.Invocation,
+	}, nil
+}
+
+// Resume takes a run up where its journal ends. What runs is the source bundle
+// in the journal, with the parameters in the journal.
+func (h *Host) Resume(soft, hard context.Context, s Session) error {
+	begin, err := Begun(s.Journal)
+	if err != nil {
+		return err
+	}
+	raw, err := s.Journal.Get(begin.Bundle)
+	if err != nil {
+		return fmt.Errorf("run %s: source bundle: %w", begin.Run, err)
+	}
+	bundle := &loader.Bundle{}
+	if err := json.Unmarshal(raw, bundle); err != nil {
+		return fmt.Errorf("run %s: source bundle: %w", begin.Run, err)
+	}
+	rb, err := h.Load(soft, loader.FromBundle(bundle, h.Cache))
+	if err != nil {
+		return err
+	}
+	params := map[string]any{}
+	if err := json.Unmarshal(begin.Params, &params); err != nil {
+		return fmt.Errorf("run %s: parameters: %w", begin.Run, err)
+	}
+	p, err := rb.Bind(nil, params)
+	if err != nil {
+		return err
+	}
+	now, err := installed(soft, s.Cluster)
+	if err != nil {
+		return err
+	}
+	return engine.Resume(soft, hard, h.options(s, *begin, rb, p), now)
+}
+
+// Begun is the first record of a journal.
+func Begun(j journal.Journal) (*journal.Begin, error) {
+	for rec, err := range j.Records() {
+		if err != nil {
+			return nil, fmt.Errorf("run %s: %w", j.Run(), err)
+		}
+		body, err := rec.Decode()
+		if err != nil {
+			return nil, fmt.Errorf("run %s: %w", j.Run(), err)
+		}
+		if b, ok := body.(*journal.Begin); ok {
+			return b, nil
+		}
+		break
+	}
+	return nil, fmt.Errorf("run %s: %w", j.Run(), journal.ErrNotBegun)
+}
+
+func (h *Host) options(s Session, begin journal.Begin, rb *Runbook, p *interp.Params) engine.Options {
+	codec := &value.Codec{Decoders: h.Decoders}
+	if s.Sealer != nil {
+		codec.Seal, codec.Open = s.Sealer.Seal, s.Sealer.Open
+	}
+	rb.cluster.set(begin.Context, begin.ClusterUID)
+	return engine.Options{
+		Env: s.Env, Cluster: s.Cluster, Journal: s.Journal, Sink: s.Sink, Builtins: h.Builtins, Codec: codec,
+		Policy: s.Policy, Sealer: s.Sealer, Approver: s.Approver, Begin: begin, Scope: rb.Scope,
+		Exec: func(ctx context.Context, prepare func(*starlark.Thread)) error {
+			return rb.Exec(ctx, p, interp.ExecOptions{Limits: h.Limits, Print: func(pos diag.Pos, msg string) {
+				s.Sink.Emit(event.Event{Time: s.Env.Clock.Now(), Body: &event.Log{Level: "info", Message: msg}})
+			}}, prepare)
+		},
+	}
+}
+
+// installed is the version of the control plane that serves the default
+// revision, or of the only one there is; "" where there is none.
+func installed(ctx context.Context, r cluster.Reader) (string, error) {
+	planes, err := mesh.ControlPlanes(ctx, r)
+	if err != nil {
+		return "", fmt.Errorf("cluster %s: control planes: %w", r.Context(), err)
+	}
+	version := ""
+	for _, p := range planes {
+		if version == "" || p.Revision == "default" || p.Revision == "" {
+			version = p.Version
+		}
+	}
+	return version, nil
+}

@@ -1,0 +1,248 @@
+package testrun
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+
+	"go.starlark.net/starlark"
+	"sigs.k8s.io/yaml"
+
+	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/engine"
+	"rutter.dev/rutter/runtime/env"
+	"rutter.dev/rutter/runtime/event"
+	"rutter.dev/rutter/runtime/gate"
+	"rutter.dev/rutter/runtime/host"
+	"rutter.dev/rutter/runtime/journal"
+	"rutter.dev/rutter/runtime/loader"
+	"rutter.dev/rutter/runtime/value"
+)
+
+// What is the same in every test, so that transcripts are.
+const (
+	runID       = "test"
+	journalRoot = "/runs"
+	clusterName = "sim"
+	operator    = "tester"
+)
+
+// errKilled is why the contexts of a killed run end.
+var errKilled = errors.New("the host was killed")
+
+// run carries out t.run.
+func (t *test) run(th *starlark.Thread, a *runArgs) (starlark.Value, error) {
+	approver, err := approverOf(a.Approve)
+	if err != nil {
+		return nil, fmt.Errorf("t.run: approve: %w", err)
+	}
+	policy, err := policyOf(a.Policy)
+	if err != nil {
+		return nil, fmt.Errorf("t.run: policy: %w", err)
+	}
+	entry, err := filepath.Rel(t.file.root, t.beside(a.Runbook))
+	if err != nil || strings.HasPrefix(entry, "..") {
+		return nil, fmt.Errorf("t.run: %s lies outside of the root folder", a.Runbook)
+	}
+	l, err := loader.Dir(t.file.root, filepath.ToSlash(entry), t.suite.o.Host.Stdlib, t.suite.o.Host.Cache)
+	if err != nil {
+		return nil, fmt.Errorf("t.run: %w", err)
+	}
+	defer func() { _ = l.Close() }() // read only: nothing can be lost
+	disk := journal.NewMemFS()
+	j, err := journal.Create(disk, journalRoot, runID, a.Cluster.sim.Clock())
+	if err != nil {
+		return nil, fmt.Errorf("t.run: %w", err)
+	}
+	out := t.begin(disk, j, a.Cluster, policy)
+	ctx, kill := context.WithCancelCause(ctxOf(th))
+	defer kill(nil)
+	out.arm(a.KillAt, kill)
+	out.end(func() error {
+		rb, err := t.suite.o.Host.Load(ctx, l)
+		if err != nil {
+			return err
+		}
+		params, err := rb.Bind(nil, a.Params)
+		if err != nil {
+			return err
+		}
+		s, err := out.session(t, approver)
+		if err != nil {
+			return err
+		}
+		return t.suite.o.Host.Run(ctx, ctx, s, rb, params)
+	})
+	return out, ctxOf(th).Err()
+}
+
+// resume carries out t.resume.
+func (t *test) resume(th *starlark.Thread, a *resumeArgs) (starlark.Value, error) {
+	before := a.Run
+	switch {
+	case before.status == string(journal.RunDone):
+		return nil, errors.New("t.resume: the run is done; there is nothing to resume")
+	case !before.resumable:
+		return nil, errors.New("t.resume: the run never began; there is nothing to resume")
+	case before.resumed:
+		return nil, errors.New("t.resume: this result was resumed before; resume what that returned")
+	}
+	approver, err := approverOf(a.Approve)
+	if err != nil {
+		return nil, fmt.Errorf("t.resume: approve: %w", err)
+	}
+	policy := before.policy
+	if a.Policy != nil {
+		if policy, err = policyOf(a.Policy); err != nil {
+			return nil, fmt.Errorf("t.resume: policy: %w", err)
+		}
+	}
+	before.resumed = true
+	disk := before.disk
+	j, err := journal.Open(disk, journalRoot, runID, before.cluster.sim.Clock())
+	if err != nil {
+		return nil, fmt.Errorf("t.resume: %w", err)
+	}
+	out := t.begin(disk, j, before.cluster, policy)
+	ctx, kill := context.WithCancelCause(ctxOf(th))
+	defer kill(nil)
+	out.arm(a.KillAt, kill)
+	out.end(func() error {
+		s, err := out.session(t, approver)
+		if err != nil {
+			return err
+		}
+		return t.suite.o.Host.Resume(ctx, ctx, s)
+	})
+	return out, ctxOf(th).Err()
+}
+
+func (t *test) begin(disk *journal.MemFS, j journal.Journal, c *simulated, policy *gate.Policy) *outcome {
+	o := &outcome{disk: disk, journal: j, cluster: c, policy: policy, root: t.file.root}
+	t.runs = append(t.runs, o)
+	o.view = t.suite.o.View(&o.text)
+	return o
+}
+
+// session is what the run is given: the test's cluster and its clock, and
+// nothing of the machine.
+func (o *outcome) session(t *test, approver engine.Approver) (host.Session, error) {
+	clock := o.cluster.sim.Clock()
+	client, err := cluster.New(o.cluster.sim.Config(), clusterName, clock, cluster.ClientOptions{Version: t.suite.o.Host.Version})
+	if err != nil {
+		return host.Session{}, err
+	}
+	return host.Session{
+		Env: &env.Env{
+			Clock: clock, Rand: rand.NewChaCha8([32]byte{}), Getenv: func(string) string { return "" },
+			Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{},
+			IsTerminal: func(any) bool { return false }, Workdir: t.file.root,
+		},
+		Cluster: client, Journal: o.journal, Sink: event.Serial(event.Multi(event.SinkFunc(o.record), o.view)),
+		Approver: approver, Policy: o.policy, Sealer: t.suite.o.Sealer, Invocation: json.RawMessage("{}"),
+	}, nil
+}
+
+// arm makes the host die right after the so many-th write or sync of its
+// journal: from then on nothing can be written, and what was not synced is
+// lost.
+func (o *outcome) arm(killAt int, kill context.CancelCauseFunc) {
+	if killAt <= 0 {
+		return
+	}
+	n := 0
+	o.disk.Fault(func(_ int, kind string) error {
+		if kind != "write" && kind != "sync" {
+			return nil
+		}
+		if n++; n != killAt {
+			return nil
+		}
+		o.killed.Store(true)
+		kill(errKilled)
+		return journal.ErrCrashed
+	})
+}
+
+// end runs and takes down how that ended.
+func (o *outcome) end(run func() error) {
+	err := run()
+	o.disk.Fault(nil)
+	o.err, o.exit = err, int(diag.ExitCode(err))
+	if o.status == "" { // it ended before it began
+		o.status = string(journal.RunFailed)
+		o.text.WriteString("✗ " + err.Error() + "\n")
+	}
+	if o.killed.Load() {
+		o.status = statusKilled
+		o.text.WriteString("✗ killed\n")
+		o.close()
+		o.disk = o.disk.Crash(0)
+	}
+	o.resumable = o.status != string(journal.RunDone) && o.begun()
+	o.transcript = strings.ReplaceAll(o.text.String(), o.root+string(filepath.Separator), "")
+}
+
+// begun reports whether the journal has a first record.
+func (o *outcome) begun() bool {
+	o.close()
+	j, err := journal.Open(o.disk, journalRoot, runID, o.cluster.sim.Clock())
+	if err != nil {
+		return false
+	}
+	_, err = host.Begun(j)
+	return errors.Join(err, j.Close()) == nil
+}
+
+// approver answers as a test says.
+type approver struct {
+	by    string
+	grant bool
+}
+
+// Approve implements engine.Approver.
+func (a approver) Approve(context.Context, string, string, []string) (string, bool, error) {
+	return a.by, a.grant, nil
+}
+
+// Leave implements engine.Approver. As with --yes, an answer to approve() is
+// none to a gate that asks.
+func (a approver) Leave(context.Context, []gate.Finding) (string, bool, error) {
+	return a.by, false, nil
+}
+
+func approverOf(v starlark.Value) (approver, error) {
+	switch v := v.(type) {
+	case nil, starlark.NoneType:
+		return approver{operator, true}, nil
+	case starlark.Bool:
+		return approver{operator, bool(v)}, nil
+	case starlark.String:
+		return approver{string(v), true}, nil
+	}
+	return approver{}, fmt.Errorf("got %s, want True, False or a name", v.Type())
+}
+
+func policyOf(m map[string]any) (*gate.Policy, error) {
+	if m == nil {
+		return nil, nil
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	p := &gate.Policy{}
+	if err := yaml.UnmarshalStrict(b, p); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// data is a Starlark value of what is certainly data.
+func data(x any) (starlark.Value, error) { return value.FromGo(x) }

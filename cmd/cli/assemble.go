@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"maps"
+	"path/filepath"
+
+	"rutter.dev/rutter/builtins/backup"
+	"rutter.dev/rutter/builtins/core"
+	"rutter.dev/rutter/builtins/core/lang"
+	"rutter.dev/rutter/builtins/diff"
+	"rutter.dev/rutter/builtins/istioctl"
+	"rutter.dev/rutter/builtins/istioctl/lib"
+	"rutter.dev/rutter/builtins/kube"
+	"rutter.dev/rutter/builtins/restart"
+	"rutter.dev/rutter/runtime/builtin"
+	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/host"
+	"rutter.dev/rutter/runtime/interp"
+	"rutter.dev/rutter/runtime/journal"
+	"rutter.dev/rutter/runtime/loader"
+	"rutter.dev/rutter/runtime/manifest"
+	"rutter.dev/rutter/runtime/value"
+	"rutter.dev/rutter/stdlib"
+)
+
+// assemble makes the host with every builtin there is. renderer is what
+// renders manifests; tests share one so that each render is made once.
+func (a *app) assemble(renderer *lib.Renderer) (*host.Host, error) {
+	if err := lib.Setup(); err != nil {
+		return nil, err
+	}
+	var specs []*builtin.Spec
+	for _, s := range [][]*builtin.Spec{
+		interp.Builtins(), lang.Builtins(), core.Specs(), kube.Specs(), istioctl.Specs(renderer),
+		backup.Specs(), diff.Specs(), restart.Specs(),
+	} {
+		specs = append(specs, s...)
+	}
+	set, err := builtin.NewSet(specs...)
+	if err != nil {
+		return nil, err
+	}
+	if set, err = lang.AddTo(set); err != nil {
+		return nil, err
+	}
+	decoders := map[string]value.Decoder{manifest.Kind: manifest.Decode}
+	for _, d := range []map[string]value.Decoder{kube.Decoders(), istioctl.Decoders(), backup.Decoders(), diff.Decoders(), restart.Decoders()} {
+		maps.Copy(decoders, d)
+	}
+	return &host.Host{Builtins: set, Decoders: decoders, Stdlib: stdlib.FS, Version: version, Cache: loader.NewCache()}, nil
+}
+
+// renderer caches renders below the user's cache folder, where there is one.
+func (a *app) renderer() *lib.Renderer {
+	dir := a.env.Getenv("XDG_CACHE_HOME")
+	if dir == "" {
+		if home := a.env.Getenv("HOME"); home != "" {
+			dir = filepath.Join(home, ".cache")
+		}
+	}
+	if dir == "" {
+		return lib.NewRenderer("")
+	}
+	return lib.NewRenderer(filepath.Join(dir, "rutter", "renders"))
+}
+
+// stateRoot is the folder that holds a folder per run.
+func (a *app) stateRoot() (string, error) {
+	if a.state != "" {
+		return filepath.Abs(a.state)
+	}
+	root, err := journal.DefaultRoot(a.env.Getenv)
+	if err != nil {
+		return "", &diag.Error{Code: diag.Usage, Subject: "state folder", Err: err, Next: "set XDG_STATE_HOME, or --state DIR"}
+	}
+	return root, nil
+}
+
+func (a *app) store() (*journal.Store, error) {
+	root, err := a.stateRoot()
+	if err != nil {
+		return nil, err
+	}
+	return journal.NewStore(journal.OS{}, root, a.env.Clock, a.env.Rand), nil
+}

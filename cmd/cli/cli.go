@@ -1,0 +1,210 @@
+// Package cli is the command line: a thin file per command over the packages
+// that do the work, and the wiring of one to the other.
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"rutter.dev/rutter/cmd/cli/view"
+	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/env"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// Main is the whole program: it returns the exit code (DESIGN §7).
+func Main(args []string) int {
+	e, err := env.System(isTerminal)
+	if err != nil {
+		_, _ = os.Stderr.WriteString("rutter: " + err.Error() + "\n")
+		return int(diag.Failed)
+	}
+	soft, hard, stop := interrupts()
+	defer stop()
+	return Run(soft, hard, e, args)
+}
+
+// Run executes one command line within e. soft ends at the first interrupt,
+// hard at the second. Tests call it in the process.
+func Run(soft, hard context.Context, e *env.Env, args []string) int {
+	a := &app{env: e, hard: hard}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(e.Stdin)
+	root.SetOut(e.Stdout)
+	root.SetErr(e.Stderr)
+	err := root.ExecuteContext(soft)
+	if err == nil {
+		return int(diag.OK)
+	}
+	var exit exitError
+	if errors.As(err, &exit) {
+		return int(exit)
+	}
+	if view.Error(e.Stderr, err, a.look(e.Stderr)) != nil {
+		return int(diag.Failed)
+	}
+	return int(diag.ExitCode(err))
+}
+
+// exitError ends the program with a code and nothing more to say.
+type exitError diag.Code
+
+// Error implements error.
+func (e exitError) Error() string { return "" }
+
+// app is what the commands share.
+type app struct {
+	env   *env.Env
+	hard  context.Context
+	color string
+	state string
+}
+
+func (a *app) root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rutter",
+		Short: "Runs, reviews and tests runbooks that upgrade Istio, and refuses what is unsafe",
+		Long: `rutter runs versioned Starlark runbooks that upgrade Istio on Kubernetes.
+
+Every change goes through the host's safety gates and a write-ahead journal: a
+run that was killed is finished with "rutter resume". Start without a cluster:
+
+  rutter run istio/in-place --set to=1.31.0 --sim mesh,istio=1.30.3 --yes`,
+		SilenceErrors: true, SilenceUsage: true,
+		Args: noSuchCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.SetFlagErrorFunc(flagError)
+	cmd.PersistentFlags().StringVar(&a.color, "color", "auto", "colour: auto, always or never (NO_COLOR is respected)")
+	cmd.PersistentFlags().StringVar(&a.state, "state", "", "state folder for runs (default $XDG_STATE_HOME/rutter/runs)")
+	cmd.PersistentPreRunE = func(*cobra.Command, []string) error {
+		switch a.color {
+		case "auto", "always", "never":
+			return nil
+		}
+		return &diag.Error{Code: diag.Usage, Subject: "--color " + a.color, Problem: "unknown choice", Expect: "auto, always or never"}
+	}
+	cmd.SetHelpCommand(helpCmd(cmd))
+	cmd.AddCommand(a.runCmd(), a.resumeCmd(), a.runsCmd(), a.showCmd(), a.testCmd(), a.simCmd(), a.runbooksCmd(), a.versionCmd())
+	refuseUnknownShells(cmd)
+	return cmd
+}
+
+// noSuchCommand takes what is left over after the last command's name: a
+// subcommand that does not exist is a usage error, not a reason to print help.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	d := diag.Usagef(cmd.CommandPath()+" "+args[0], "no such command")
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	if near := diag.Nearest(args[0], names); near != "" {
+		d.Problem += "; did you mean " + near + "?"
+	}
+	d.Next = cmd.CommandPath() + " --help"
+	return d
+}
+
+// helpCmd is cobra's, but refuses what does not exist.
+func helpCmd(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil {
+				return err
+			}
+			if err := noSuchCommand(cmd, rest); err != nil {
+				return err
+			}
+			cmd.InitDefaultHelpFlag()
+			return cmd.Help()
+		},
+	}
+}
+
+// refuseUnknownShells makes "completion NAME" an error where cobra prints help.
+func refuseUnknownShells(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Args = noSuchCommand
+			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
+}
+
+// flagError names the flag and, where one is near, the flag that was meant.
+func flagError(cmd *cobra.Command, err error) error {
+	d := &diag.Error{Code: diag.Usage, Subject: cmd.CommandPath(), Problem: err.Error(), Next: cmd.CommandPath() + " --help"}
+	if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
+		var names []string
+		cmd.Flags().VisitAll(func(f *flagT) { names = append(names, f.Name) })
+		if near := diag.Nearest(name, names); near != "" {
+			d.Problem += "; did you mean --" + near + "?"
+		}
+	}
+	return d
+}
+
+// exactly refuses a wrong number of arguments with what was expected.
+func exactly(least, most int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= least && (most < 0 || len(args) <= most) {
+			return nil
+		}
+		problem := "too many arguments"
+		if len(args) < least {
+			problem = "missing argument"
+		}
+		return &diag.Error{Code: diag.Usage, Subject: cmd.CommandPath(), Problem: problem, Expect: what, Next: cmd.CommandPath() + " --help"}
+	}
+}
+
+func (a *app) look(stream any) view.Options {
+	width := 0
+	if f, ok := stream.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil {
+			width = w
+		}
+	}
+	return view.OptionsFor(a.env, stream, a.color, width)
+}
+
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// interrupts gives the contexts that the first and the second signal end.
+func interrupts() (soft, hard context.Context, stop func()) {
+	soft, endSoft := context.WithCancel(context.Background())
+	hard, endHard := context.WithCancel(context.Background())
+	ch := make(chan os.Signal, 2)
+	signal.Notify(ch, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		<-ch
+		endSoft()
+		<-ch
+		endHard()
+	}()
+	return soft, hard, func() {
+		signal.Stop(ch)
+		endSoft()
+		endHard()
+	}
+}

@@ -1,0 +1,160 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/event"
+	"rutter.dev/rutter/runtime/host"
+	"rutter.dev/rutter/runtime/journal"
+)
+
+type resumeFlags struct {
+	answers  answers
+	watching watching
+	context  string
+}
+
+func (a *app) resumeCmd() *cobra.Command {
+	f := &resumeFlags{}
+	cmd := &cobra.Command{
+		Use:   "resume [RUN]",
+		Short: "Finish a run that was killed, interrupted, refused or failed (the latest by default)",
+		Long: `Takes a run up where its journal ends, on the cluster that it began on.
+
+Finished steps return their recorded values. A change whose outcome is not known
+is looked up in the cluster, never blindly repeated. What runs is the runbook as
+it was when the run began, with its parameters.`,
+		Args: exactly(0, 1, "one run, or none for the latest"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.resume(cmd.Context(), f, args) },
+	}
+	f.answers.flags(cmd)
+	cmd.Flags().StringVar(&f.context, "context", "", "kubeconfig context under which the same cluster is reached now")
+	f.watching.flags(cmd)
+	return cmd
+}
+
+func (a *app) resume(ctx context.Context, f *resumeFlags, args []string) error {
+	store, err := a.store()
+	if err != nil {
+		return err
+	}
+	id, err := a.findRun(store, args)
+	if err != nil {
+		return err
+	}
+	sink, err := a.sink(&f.watching, &f.answers)
+	if err != nil {
+		return err
+	}
+	clock := &lateClock{a.env.Clock}
+	j, err := journal.Open(journal.OS{}, store.Root(), id, clock)
+	if err != nil {
+		return unopened(id, err)
+	}
+	defer func() { _ = j.Close() }() // sealed by the engine; nothing is lost here
+	begin, err := host.Begun(j)
+	if err != nil {
+		return &diag.Error{Code: diag.Usage, Err: err, Changed: "nothing", Next: "rutter run it again"}
+	}
+	if done, err := finished(j); err != nil || done {
+		if err != nil {
+			return err
+		}
+		return a.talk("run %s is done; there is nothing to resume", id)
+	}
+	t := &target{}
+	if err := json.Unmarshal(begin.Invocation, t); err != nil {
+		return fmt.Errorf("run %s: how its cluster is reached: %w", id, err)
+	}
+	if f.context != "" {
+		t.Context = f.context
+	}
+	return a.takeUp(ctx, f, t, j, clock, filepath.Join(store.Root(), id), sink)
+}
+
+// unopened says why a run's journal could not be opened, and what to do.
+func unopened(id string, err error) error {
+	if diag.ExitCode(err) != diag.Failed {
+		return err
+	}
+	next := "rutter show " + id
+	switch {
+	case errors.Is(err, journal.ErrNotBegun):
+		next = "rutter run, again"
+	case errors.Is(err, journal.ErrNewer):
+		next = "use the rutter that wrote it, or a newer one"
+	}
+	return &diag.Error{Code: diag.Usage, Err: err, Changed: "nothing by this command", Next: next}
+}
+
+// finished reports whether the journal's last word is that the run is done.
+func finished(j journal.Journal) (bool, error) {
+	var last journal.Record
+	for rec, err := range j.Records() {
+		if err != nil {
+			return false, err
+		}
+		last = rec
+	}
+	body, err := last.Decode()
+	if err != nil {
+		return false, err
+	}
+	end, ok := body.(*journal.End)
+	return ok && end.Status == journal.RunDone, nil
+}
+
+func (a *app) takeUp(ctx context.Context, f *resumeFlags, t *target, j journal.Journal, clock *lateClock, dir string, sink event.Sink) error {
+	renderer := a.renderer()
+	h, err := a.assemble(renderer)
+	if err != nil {
+		return err
+	}
+	policy, err := t.policy()
+	if err != nil {
+		return err
+	}
+	if t.Sim != "" && !exists(filepath.Join(dir, simName)) {
+		// One made anew would have the same identity, but not what the run has done to it.
+		return &diag.Error{
+			Code: diag.Usage, Subject: "run " + j.Run(), Problem: "its simulated cluster is gone: there is no " + filepath.Join(dir, simName),
+			Changed: "nothing by this command", Next: "rutter run, again",
+		}
+	}
+	r, err := a.reach(ctx, t, dir, renderer)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.close() }()
+	clock.Clock = r.env.Clock
+	sealer, err := a.sealer()
+	if err != nil {
+		return err
+	}
+	return h.Resume(ctx, a.hard, host.Session{
+		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers), Policy: policy, Sealer: sealer,
+	})
+}
+
+// findRun is the run that the argument names, the latest without one.
+func (a *app) findRun(store *journal.Store, args []string) (string, error) {
+	name := "latest"
+	if len(args) == 1 {
+		name = args[0]
+	}
+	id, err := store.Find(name)
+	if errors.Is(err, journal.ErrNoRun) && name == "latest" {
+		return "", &diag.Error{Code: diag.Usage, Subject: "state folder " + store.Root(), Problem: "holds no run yet", Next: "rutter run"}
+	}
+	if err != nil && diag.ExitCode(err) == diag.Failed {
+		return "", &diag.Error{Code: diag.Usage, Err: err, Next: "rutter runs"}
+	}
+	return id, err
+}

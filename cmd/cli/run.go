@@ -1,0 +1,230 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+
+	"rutter.dev/rutter/builtins/istioctl/lib"
+	"rutter.dev/rutter/runbooks"
+	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/env"
+	"rutter.dev/rutter/runtime/event"
+	"rutter.dev/rutter/runtime/host"
+	"rutter.dev/rutter/runtime/journal"
+	"rutter.dev/rutter/runtime/loader"
+	"rutter.dev/rutter/stdlib"
+)
+
+type runFlags struct {
+	target   target
+	answers  answers
+	sets     []string
+	params   string
+	watching watching
+	root     string
+}
+
+func (a *app) runCmd() *cobra.Command {
+	f := &runFlags{}
+	cmd := &cobra.Command{
+		Use:   "run RUNBOOK",
+		Short: "Run a runbook against a cluster, or a simulated one",
+		Long: `Runs a runbook: a .star file, or the name of one in the catalogue (rutter runbooks).
+
+Every change is judged by the gates, written to the journal before it is made,
+and can be resumed after a kill. Exit codes: 0 done, 1 failed, 2 usage or bad
+runbook, 3 refused by a gate or not approved, 5 in doubt, 130 interrupted.`,
+		Example: `  rutter run istio/in-place --set to=1.31.0 --context prod
+  rutter run runbooks/istio/in-place.star --set to=1.31.0 --sim mesh,istio=1.30.3,workloads=60 --yes`,
+		Args: exactly(1, 1, "a runbook"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), f, args[0]) },
+	}
+	f.target.flags(cmd, true)
+	f.answers.flags(cmd)
+	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "parameter, name=value (repeatable)")
+	cmd.Flags().StringVar(&f.params, "params", "", "YAML or JSON file of parameters; --set wins")
+	f.watching.flags(cmd)
+	cmd.Flags().StringVar(&f.root, "root", "", "folder that the runbook may load from (default the nearest one above it with rutter.yaml or .git)")
+	return cmd
+}
+
+func (a *app) run(ctx context.Context, f *runFlags, name string) error {
+	sink, err := a.sink(&f.watching, &f.answers)
+	if err != nil {
+		return err
+	}
+	renderer := a.renderer()
+	h, err := a.assemble(renderer)
+	if err != nil {
+		return err
+	}
+	l, root, err := a.source(name, f.root, h.Cache)
+	if err != nil {
+		return err
+	}
+	defer closeQuietly(l)
+	rb, err := h.Load(ctx, l)
+	if err != nil {
+		return err
+	}
+	file, err := paramFile(f.params)
+	if err != nil {
+		return err
+	}
+	params, err := rb.Bind(f.sets, file)
+	if err != nil {
+		return err
+	}
+	if f.target.Policy == "" && root != "" {
+		if p := filepath.Join(root, "rutter.yaml"); exists(p) {
+			f.target.Policy = p
+		}
+	}
+	return a.begin(ctx, h, f, renderer, sink, func(s host.Session) error { return h.Run(ctx, a.hard, s, rb, params) })
+}
+
+// begin makes the run's folder, reaches the cluster and carries the run out.
+func (a *app) begin(ctx context.Context, h *host.Host, f *runFlags, renderer *lib.Renderer, sink event.Sink, carry func(host.Session) error) (err error) {
+	policy, err := f.target.policy()
+	if err != nil {
+		return err
+	}
+	root, err := a.stateRoot()
+	if err != nil {
+		return err
+	}
+	id, err := journal.NewID(a.env.Clock.Now(), a.env.Rand)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(root, id)
+	clock := &lateClock{a.env.Clock}
+	fresh := !exists(dir)
+	j, err := journal.Create(journal.OS{}, root, id, clock)
+	if err != nil {
+		if fresh {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+		return err
+	}
+	defer func() { err = errors.Join(err, dismiss(j, dir)) }()
+	r, err := a.reach(ctx, &f.target, dir, renderer)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.close() }()
+	clock.Clock = r.env.Clock
+	if r.note != "" {
+		if err := a.talk("simulated mesh from %s", r.note); err != nil {
+			return err
+		}
+	}
+	inv, err := f.target.invocation()
+	if err != nil {
+		return err
+	}
+	sealer, err := a.sealer()
+	if err != nil {
+		return err
+	}
+	return carry(host.Session{
+		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers),
+		Policy: policy, Sealer: sealer, Invocation: inv,
+	})
+}
+
+// dismiss closes the journal of a run. The folder of one that never began goes:
+// nothing was done, so there is nothing to show or to resume.
+func dismiss(j journal.Journal, dir string) error {
+	_, err := host.Begun(j)
+	_ = j.Close() // sealed by the engine; nothing is lost here
+	if !errors.Is(err, journal.ErrNotBegun) {
+		return nil
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("folder of a run that never began: %w", err)
+	}
+	return nil
+}
+
+// lateClock is the journal's clock: the machine's until the cluster is reached,
+// then the cluster's. The journal's lock must be held before a simulated
+// cluster, and so its clock, is opened.
+type lateClock struct{ env.Clock }
+
+// source finds a runbook: a file, else a name in the catalogue. root is the
+// folder that it may load from, "" for the catalogue.
+func (a *app) source(name, root string, cache *loader.Cache) (*loader.Loader, string, error) {
+	path := name
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(a.env.Workdir, path)
+	}
+	if st, err := os.Stat(path); err == nil && !st.IsDir() {
+		if root == "" {
+			root = rootOf(path)
+		} else if root, err = filepath.Abs(root); err != nil {
+			return nil, "", err
+		}
+		entry, err := filepath.Rel(root, path)
+		if err != nil || strings.HasPrefix(entry, "..") {
+			return nil, "", diag.Usagef(name, "lies outside of the root folder %s", root)
+		}
+		l, err := loader.Dir(root, filepath.ToSlash(entry), stdlib.FS, cache)
+		return l, root, err
+	}
+	inside := strings.TrimSuffix(name, ".star") + ".star"
+	if _, err := fs.Stat(runbooks.FS, inside); err == nil {
+		return loader.FS(runbooks.FS, inside, stdlib.FS, cache, nil), "", nil
+	}
+	d := &diag.Error{Code: diag.Usage, Subject: name, Problem: "no such file, and no such runbook in the catalogue", Changed: "nothing", Next: "rutter runbooks"}
+	if names, err := catalogueNames(); err == nil {
+		if near := diag.Nearest(name, names); near != "" {
+			d.Expect = "perhaps " + near
+		}
+	}
+	return nil, "", d
+}
+
+// rootOf is the nearest folder above file that has rutter.yaml or .git, else
+// the file's own.
+func rootOf(file string) string {
+	own := filepath.Dir(file)
+	for dir := own; ; dir = filepath.Dir(dir) {
+		if exists(filepath.Join(dir, "rutter.yaml")) || exists(filepath.Join(dir, ".git")) {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			return own
+		}
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func paramFile(path string) (map[string]any, error) {
+	if path == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, &diag.Error{Code: diag.Usage, Subject: "--params " + path, Problem: "cannot be read", Err: err}
+	}
+	out := map[string]any{}
+	if err := yaml.Unmarshal(b, &out); err != nil {
+		return nil, &diag.Error{Code: diag.Usage, Subject: "--params " + path, Problem: "is not YAML of name: value", Err: err}
+	}
+	return out, nil
+}
+
+func closeQuietly(l *loader.Loader) { _ = l.Close() } // read only: nothing can be lost

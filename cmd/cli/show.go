@@ -1,0 +1,145 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/event"
+	"rutter.dev/rutter/runtime/gate"
+	"rutter.dev/rutter/runtime/journal"
+)
+
+func (a *app) showCmd() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "show [RUN]",
+		Short: "Verify a run's journal and show what it says (the latest by default)",
+		Args:  exactly(0, 1, "one run, or none for the latest"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			store, err := a.store()
+			if err != nil {
+				return err
+			}
+			id, err := a.findRun(store, args)
+			if err != nil {
+				return err
+			}
+			switch output {
+			case "", "json":
+				return a.show(store, id, output == "json")
+			}
+			return diag.Usagef("--output "+output, "unknown format; expected json")
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "", "json: the records, one a line")
+	return cmd
+}
+
+func (a *app) show(store *journal.Store, id string, raw bool) error {
+	n := 0
+	for rec, err := range store.Read(id) {
+		if errors.Is(err, journal.ErrNewer) {
+			return unopened(id, fmt.Errorf("run %s: %w", id, err))
+		}
+		if err != nil {
+			return &diag.Error{
+				Code: diag.Usage, Subject: "run " + id, Problem: fmt.Sprintf("its journal verifies up to record %d only", n), Err: err,
+				Changed: "nothing by this command", Next: "keep the folder " + store.Dir(id) + " as it is, and look at the cluster before anything else",
+			}
+		}
+		n++
+		if raw {
+			if _, err := fmt.Fprintf(a.env.Stdout, "{\"seq\":%d,\"time\":%q,\"type\":%q,\"body\":%s}\n", rec.Seq, rec.Time.Format(time.RFC3339Nano), rec.Type, rec.Body); err != nil {
+				return err
+			}
+			continue
+		}
+		body, err := rec.Decode()
+		if err != nil {
+			return fmt.Errorf("run %s: %w", id, err)
+		}
+		if err := showRecord(a.env.Stdout, rec, body); err != nil {
+			return err
+		}
+	}
+	return a.talk("%d records, all verified", n)
+}
+
+// showRecord writes one record as a line for a person; reads of the script are
+// left out.
+func showRecord(w io.Writer, rec journal.Record, body journal.Body) error {
+	text := recordText(body)
+	if text == "" {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "%5d  %s  %s\n", rec.Seq, rec.Time.UTC().Format("15:04:05"), event.Clean(text))
+	return err
+}
+
+func recordText(body journal.Body) string {
+	switch b := body.(type) {
+	case *journal.Begin:
+		istio := ""
+		if b.From != "" || b.To != "" {
+			istio = fmt.Sprintf(", Istio %s -> %s", b.From, b.To)
+		}
+		return fmt.Sprintf("begin      %s %s on %s (%s)%s, rutter %s, parameters %s", b.Runbook, b.RunbookVersion, b.Context, b.ClusterUID, istio, b.Rutter, b.Params)
+	case *journal.Resume:
+		return "resume     Istio " + b.Istio + " found"
+	case *journal.StepStart:
+		if b.Attempt > 1 {
+			return fmt.Sprintf("step       %s (attempt %d)", b.Path, b.Attempt)
+		}
+		return "step       " + b.Path
+	case *journal.StepEnd:
+		switch {
+		case b.OK:
+			return "step done  " + b.Path
+		case b.Handled:
+			return "handled    " + b.Path
+		}
+		return "step fail  " + b.Path + ": " + b.Error
+	case *journal.Plan:
+		return fmt.Sprintf("plan       %s in %s", b.Builtin, b.Step)
+	case *journal.Intent:
+		return fmt.Sprintf("intent     %s %s  %s  [%s]%s", b.Effect.Verb, b.Effect.Ref, b.Effect.Class, b.Key, findingsText(b.Findings))
+	case *journal.Outcome:
+		text := fmt.Sprintf("outcome    %s  [%s]", b.Status, b.Key)
+		if b.Error != "" {
+			text += ": " + b.Error
+		}
+		return text
+	case *journal.Refused:
+		return "refused    " + b.Builtin + " in " + b.Step + findingsText(b.Findings)
+	case *journal.Approval:
+		word := "refused"
+		if b.Granted {
+			word = "granted"
+		}
+		return fmt.Sprintf("approval   %s by %s: %s", word, b.By, b.Message)
+	case *journal.Warn:
+		return "warning    " + b.Message
+	case *journal.Undo:
+		return "undo       " + b.Step + " " + b.Reason
+	case *journal.End:
+		if b.Error != "" {
+			return fmt.Sprintf("end        %s (exit %d): %s", b.Status, b.Exit, b.Error)
+		}
+		return fmt.Sprintf("end        %s (exit %d)", b.Status, b.Exit)
+	}
+	return ""
+}
+
+func findingsText(fs []gate.Finding) string {
+	var b strings.Builder
+	for _, f := range fs {
+		fmt.Fprintf(&b, "\n                   %s %s: %s: %s", f.Code, f.Verdict, f.Ref, f.Problem)
+	}
+	return b.String()
+}

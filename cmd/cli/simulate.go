@@ -1,0 +1,125 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"rutter.dev/rutter/builtins/istioctl/lib"
+	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/sim"
+	"rutter.dev/rutter/runtime/sim/controllers"
+	"rutter.dev/rutter/runtime/sim/mesh"
+)
+
+// fixtures is where real manifests of older versions lie beside a checkout.
+const fixtures = "../shared/fixtures/manifests"
+
+// simulate opens the simulated cluster at path, or makes it from spec when
+// there is none yet. path "" keeps it in memory. The note says where the
+// installed mesh's manifest came from.
+func (a *app) simulate(ctx context.Context, spec, path string, renderer *lib.Renderer) (*sim.Cluster, string, error) {
+	opts := sim.Options{Controllers: controllers.All(), Injector: lib.NewInjector()}
+	meshSpec := mesh.Default()
+	isMesh := spec == "mesh" || strings.HasPrefix(spec, "mesh,")
+	if isMesh {
+		var err error
+		if meshSpec, err = mesh.Parse(spec); err != nil {
+			return nil, "", &diag.Error{Code: diag.Usage, Err: err, Next: "rutter run --help"}
+		}
+		opts.Seed, opts.InjectOnLoad = meshSpec.Seed, true
+	}
+	if path != "" {
+		if _, err := os.Stat(path); err == nil {
+			c, err := sim.Open(path, opts)
+			if err != nil {
+				return nil, "", &diag.Error{Code: diag.Usage, Err: err, Changed: "nothing by this command"}
+			}
+			return c, "", nil
+		}
+	}
+	var objects []*unstructured.Unstructured
+	note := spec
+	if isMesh {
+		manifest, from, err := a.startingManifest(ctx, meshSpec, filepath.Join(a.env.Workdir, fixtures), renderer)
+		if err != nil {
+			return nil, "", err
+		}
+		objects, note = mesh.Build(meshSpec, manifest), from
+	} else {
+		var err error
+		if objects, err = readObjects(spec); err != nil {
+			return nil, "", &diag.Error{
+				Code: diag.Usage, Err: err, Expect: "mesh[,key=value…], or a file or folder of YAML objects", Changed: "nothing",
+			}
+		}
+	}
+	c, err := openSim(path, opts)
+	if err != nil {
+		return nil, "", err
+	}
+	load := c.Load
+	if isMesh {
+		load = func(objs []*unstructured.Unstructured) error { return mesh.Populate(c, objs) }
+	}
+	if err := load(objects); err != nil {
+		return nil, "", &diag.Error{Code: diag.Usage, Subject: spec, Problem: "cannot be loaded into a simulated cluster", Err: err, Changed: "nothing"}
+	}
+	c.Advance(settleTime)
+	return c, note, nil
+}
+
+// readObjects reads a file of YAML objects, or all those of a folder.
+func readObjects(path string) ([]*unstructured.Unstructured, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
+	} else if err != nil {
+		return nil, err
+	}
+	return sim.ReadFiles(os.DirFS(filepath.Dir(path)), filepath.Base(path))
+}
+
+// settleTime is how long a new simulated mesh gets to become ready.
+const settleTime = 2 * time.Minute
+
+func openSim(path string, opts sim.Options) (*sim.Cluster, error) {
+	if path == "" {
+		return sim.New(opts)
+	}
+	return sim.Open(path, opts)
+}
+
+// startingManifest is the manifest of the version that a simulated mesh starts
+// from: the real one where a checkout has it beside it, else the linked
+// version's, re-tagged.
+func (a *app) startingManifest(ctx context.Context, spec mesh.Spec, dir string, renderer *lib.Renderer) ([]*unstructured.Unstructured, string, error) {
+	if dir != "" && spec.Revision == "" {
+		name := fmt.Sprintf("istio-%s-default.yaml", spec.Istio)
+		objects, err := readObjects(filepath.Join(dir, name))
+		if err == nil {
+			return objects, fmt.Sprintf("the manifest of Istio %s (%s/%s)", spec.Istio, fixtures, name), nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, "", err
+		}
+	}
+	if err := lib.Setup(); err != nil {
+		return nil, "", err
+	}
+	r, err := renderer.Render(ctx, lib.RenderOptions{Profile: "default", Revision: spec.Revision})
+	if err != nil {
+		return nil, "", err
+	}
+	if spec.Istio == lib.LinkedVersion {
+		return r.Objects, "the manifest of Istio " + lib.LinkedVersion, nil
+	}
+	return mesh.Retag(r.Objects, lib.LinkedVersion, spec.Istio),
+		fmt.Sprintf("the manifest of Istio %s re-tagged as %s", lib.LinkedVersion, spec.Istio), nil
+}

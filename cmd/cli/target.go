@@ -1,0 +1,165 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"rutter.dev/rutter/builtins/istioctl/lib"
+	"rutter.dev/rutter/cmd/cli/view"
+	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/env"
+	"rutter.dev/rutter/runtime/gate"
+	"rutter.dev/rutter/runtime/seal"
+	"rutter.dev/rutter/runtime/sim"
+)
+
+type flagT = pflag.Flag
+
+// target is which cluster a command works on. It is kept in the journal, so
+// that a resume reaches the same one.
+type target struct {
+	Kubeconfig string   `json:"kubeconfig,omitempty"`
+	Context    string   `json:"context,omitempty"`
+	Namespace  string   `json:"namespace,omitempty"`
+	As         string   `json:"as,omitempty"`
+	AsGroups   []string `json:"asGroups,omitempty"`
+	Sim        string   `json:"sim,omitempty"`
+	Policy     string   `json:"policy,omitempty"`
+}
+
+func (t *target) flags(cmd *cobra.Command, withSim bool) {
+	f := cmd.Flags()
+	f.StringVar(&t.Kubeconfig, "kubeconfig", "", "kubeconfig file (default $KUBECONFIG, then ~/.kube/config)")
+	f.StringVar(&t.Context, "context", "", "kubeconfig context (default the current one)")
+	f.StringVarP(&t.Namespace, "namespace", "n", "", "default namespace")
+	f.StringVar(&t.As, "as", "", "user to impersonate")
+	f.StringArrayVar(&t.AsGroups, "as-group", nil, "group to impersonate (repeatable)")
+	f.StringVar(&t.Policy, "policy", "", "the organization's policy file (default rutter.yaml beside the runbooks, if there is one)")
+	if withSim {
+		f.StringVar(&t.Sim, "sim", "", "a simulated cluster instead: mesh[,istio=1.30.3,workloads=60,seed=1,…], or a file or folder of YAML objects")
+	}
+}
+
+// reached is a cluster that was found, with the clock that it lives on.
+type reached struct {
+	client *cluster.Client
+	env    *env.Env
+	sim    *sim.Cluster
+	note   string // where a simulated mesh comes from
+}
+
+// close lets a simulated cluster's file go.
+func (r *reached) close() error {
+	if r.sim == nil {
+		return nil
+	}
+	return r.sim.Close()
+}
+
+// simName is the file of a run's folder in which its simulated cluster is.
+const simName = "sim"
+
+// reach connects to the target. dir is where a simulated cluster keeps itself.
+func (a *app) reach(ctx context.Context, t *target, dir string, renderer *lib.Renderer) (*reached, error) {
+	opts := cluster.ClientOptions{Version: version, Namespace: t.Namespace}
+	if t.Sim == "" {
+		c, err := cluster.Connect(ctx, cluster.Options{
+			ClientOptions: opts, Kubeconfig: t.Kubeconfig, Context: t.Context, Namespace: t.Namespace,
+			As: t.As, AsGroups: t.AsGroups, Getenv: a.env.Getenv, Clock: a.env.Clock,
+		})
+		if err != nil {
+			return nil, &diag.Error{Code: diag.Usage, Err: err, Changed: "nothing", Next: "kubectl config get-contexts"}
+		}
+		return &reached{client: c, env: a.env}, nil
+	}
+	s, note, err := a.simulate(ctx, t.Sim, filepath.Join(dir, simName), renderer)
+	if err != nil {
+		return nil, err
+	}
+	e := *a.env
+	e.Clock = s.Clock()
+	c, err := cluster.New(s.Config(), "sim", e.Clock, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &reached{client: c, env: &e, sim: s, note: note}, nil
+}
+
+func (t *target) invocation() (json.RawMessage, error) { return json.Marshal(t) }
+
+// policy reads the organization's policy; nil where there is none.
+func (t *target) policy() (*gate.Policy, error) {
+	if t.Policy == "" {
+		return nil, nil
+	}
+	return gate.ReadPolicy(t.Policy)
+}
+
+// sealer is the key with which this machine encrypts Secrets in journals.
+func (a *app) sealer() (*seal.Sealer, error) {
+	root, err := a.stateRoot()
+	if err != nil {
+		return nil, err
+	}
+	return seal.Open(filepath.Dir(root))
+}
+
+// answers are the flags by which an operator answers beforehand.
+type answers struct {
+	yes  bool
+	name string
+}
+
+func (w *answers) flags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&w.yes, "yes", false, "answer approve() with yes; a gate that asks is not answered by it")
+	cmd.Flags().StringVar(&w.name, "approve", "", "answer approve() in the name of this person")
+}
+
+func (a *app) approver(w *answers) *approver {
+	return &approver{yes: w.yes, name: w.name, tty: a.env.IsTerminal(a.env.Stdin) && a.env.IsTerminal(a.env.Stderr), in: bufio.NewReader(a.env.Stdin), out: a.env.Stderr}
+}
+
+// shortDiff is how many lines of one object's diff a run shows that nobody has
+// to approve from them.
+const shortDiff = 12
+
+// watching are the flags of what a run shows.
+type watching struct {
+	output   string
+	fullDiff bool
+}
+
+func (w *watching) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&w.output, "output", "o", "", "json: the event stream on stdout; plain: lines without a live view")
+	cmd.Flags().BoolVar(&w.fullDiff, "full-diff", false, "show diffs whole even when approval was given on the command line")
+}
+
+// sink is the view that -o asks for. Whoever is asked to approve sees diffs whole.
+func (a *app) sink(w *watching, given *answers) (view.Sink, error) {
+	look := a.look(a.env.Stderr)
+	if !w.fullDiff && (given.yes || given.name != "") {
+		look.DiffLines = shortDiff
+	}
+	switch output := w.output; output {
+	case "":
+		return view.New(a.env.Stderr, look), nil
+	case "plain":
+		return view.NewPlain(a.env.Stderr, look), nil
+	case "json":
+		return view.NewJSON(a.env.Stdout), nil
+	}
+	return nil, diag.Usagef("--output "+w.output, "unknown format; expected json or plain")
+}
+
+// talk writes a line for the person, not data.
+func (a *app) talk(format string, args ...any) error {
+	_, err := fmt.Fprintf(a.env.Stderr, format+"\n", args...)
+	return err
+}

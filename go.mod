@@ -24,8 +24,10 @@ require (
 	k8s.io/api v0.36.1
 	k8s.io/apiextensions-apiserver v0.36.1
 	k8s.io/apimachinery v0.36.1
+	k8s.io/apiserver v0.36.1
 	k8s.io/client-go v0.36.1
 	k8s.io/component-base v0.36.1
+	k8s.io/component-helpers v0.36.0
 	k8s.io/kube-openapi v0.0.0-20260501160325-927ab1f70cd6
 	k8s.io/kubectl v0.36.0
 	sigs.k8s.io/json v0.0.0-20250730193827-2d320260d730
@@ -189,9 +191,8 @@ require (
 	helm.sh/helm/v4 v4.2.0 // indirect
 	honnef.co/go/tools v0.8.2 // indirect
 	istio.io/client-go v1.31.1 // indirect
-	k8s.io/apiserver v0.36.1 // indirect
 	k8s.io/cli-runtime v0.36.0 // indirect
-	k8s.io/component-helpers v0.36.0 // indirect
+	k8s.io/cri-streaming v0.36.1 // indirect
 	k8s.io/klog/v2 v2.140.0 // indirect
 	k8s.io/metrics v0.36.0 // indirect
 	k8s.io/streaming v0.36.1 // indirect

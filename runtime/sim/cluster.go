@@ -50,6 +50,7 @@ type Cluster struct {
 
 	faults    []*activeFault
 	hooks     []AdmissionHook
+	connector Connector
 	webhooks  map[schema.GroupResource][]webhook // read from the configurations; forgotten when one changes
 	denials   []DenyRule
 	requests  []Request

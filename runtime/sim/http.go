@@ -62,6 +62,10 @@ func (c *Cluster) serveResource(w http.ResponseWriter, r *http.Request, q *query
 		c.endRequest(req, http.StatusOK)
 		return
 	}
+	if q.connects() && fault == nil {
+		c.endRequest(req, c.connect(w, r, q, body))
+		return
+	}
 	var warnings []string
 	ans, err := c.answer(r, q, body, &warnings)
 	if fault != nil {

@@ -71,6 +71,9 @@ func parsePath(path string) (target, bool) {
 	}
 	if len(p) > 2 {
 		t.sub = strings.Join(p[2:], "/")
+		if p[2] == "proxy" {
+			t.sub = p[2] // what follows is the path of the proxied request
+		}
 	}
 	return t, true
 }

@@ -32,6 +32,7 @@ type ClientOptions struct {
 	Version        string        // of rutter, for the user agent
 	Namespace      string        // default namespace, see Client.Namespace
 	Warn           func(string)  // server warnings (deprecated APIs); nil drops them
+	Record         func(Asked)   // told of every request, on the goroutine that makes it; nil keeps no log
 }
 
 // Client is the Writer over client-go. Safe for concurrent use.
@@ -41,6 +42,7 @@ type Client struct {
 	config    *rest.Config
 	clock     env.Clock
 	timeout   time.Duration
+	record    func(Asked)
 
 	dyn  dynamic.Interface
 	meta metadata.Interface
@@ -70,11 +72,15 @@ func New(rc *rest.Config, contextName string, clock env.Clock, o ClientOptions) 
 	}
 	slots := make(chan struct{}, n)
 	cfg.Wrap(func(rt http.RoundTripper) http.RoundTripper {
-		return &transport{next: rt, slots: slots, clock: clock}
+		out := http.RoundTripper(&transport{next: rt, slots: slots, clock: clock})
+		if o.Record != nil {
+			out = recorder{next: out, record: o.Record}
+		}
+		return out
 	})
 	c := &Client{
 		name: contextName, namespace: orElse(o.Namespace, "default"), config: cfg, clock: clock,
-		timeout: o.RequestTimeout,
+		timeout: o.RequestTimeout, record: o.Record,
 	}
 	if c.timeout <= 0 {
 		c.timeout = defaultRequestTimeout

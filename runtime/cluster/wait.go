@@ -48,8 +48,11 @@ func (e *TimeoutError) Is(target error) bool { return target == ErrTimeout }
 // the server does not know (yet) counts as an absent object.
 func (c *Client) WaitFor(ctx context.Context, refs []Ref, timeout time.Duration, done func(now []*Object) (bool, error)) error {
 	w := newWaiter(c, refs, done)
-	if c.clock.Virtual() || timeout <= 0 {
+	switch {
+	case timeout <= 0:
 		return w.poll(ctx, timeout)
+	case c.clock.Virtual():
+		return w.poll(unrecorded(ctx), timeout)
 	}
 	return w.watch(ctx, timeout)
 }
@@ -72,6 +75,7 @@ type waitGroup struct {
 	namespace string
 	index     map[string][]int // name → positions in refs
 	read      bool             // at least once; under waiter.mu
+	meant     bool             // its list and watch are in the request log
 }
 
 func newWaiter(c *Client, refs []Ref, done func([]*Object) (bool, error)) *waiter {
@@ -132,6 +136,9 @@ func (w *waiter) poll(ctx context.Context, timeout time.Duration) error {
 	deadline := w.c.clock.Now().Add(timeout)
 	for pause := pollFirst; ; pause = min(pause*3/2, pollMost) {
 		for _, g := range w.groups {
+			if timeout > 0 {
+				w.meant(ctx, g)
+			}
 			if err := w.readGroup(ctx, g); err != nil && (fatal(err) || ctx.Err() != nil || timeout <= 0) {
 				return err
 			}

@@ -38,7 +38,7 @@ func (e *Engine) Call(t *starlark.Thread, name string, args starlark.Tuple, kwar
 	}
 	switch spec.Class {
 	case builtin.Pure, builtin.Control:
-		v, err := spec.Do(e.call(t, f, nil), a)
+		v, err := spec.Do(e.call(t, f, spec, nil), a)
 		return toValue(v, err)
 	case builtin.Read:
 		return e.read(t, f, spec, a, e.argsDigest(name, args, kwargs))
@@ -47,9 +47,9 @@ func (e *Engine) Call(t *starlark.Thread, name string, args starlark.Tuple, kwar
 }
 
 // call is what a builtin may use, with note collecting its facts.
-func (e *Engine) call(t *starlark.Thread, f *frame, facts *[]effect.Fact) *builtin.Call {
+func (e *Engine) call(t *starlark.Thread, f *frame, spec *builtin.Spec, facts *[]effect.Fact) *builtin.Call {
 	c := &builtin.Call{
-		Ctx: f.ctx, Env: e.envOf(f), Reader: e.readerOf(f), Blobs: e.o.Journal,
+		Ctx: f.asking(f.ctx, spec.Name), Env: e.envOf(f), Reader: e.readerOf(f), Blobs: e.o.Journal,
 		Run: builtin.RunInfo{ID: e.run.ID, From: e.run.From, To: e.run.To, Secrets: e.o.Sealer},
 		Pos: builtin.CallerPos(t), Thread: t, Host: e, Facts: e.run.Facts,
 		Emit:     func(b event.Body) { e.emit(f.path, b) },
@@ -120,7 +120,7 @@ func (e *Engine) read(t *starlark.Thread, f *frame, spec *builtin.Spec, a any, a
 		return e.replayCall(rec)
 	}
 	var facts []effect.Fact
-	v, err := toValue(spec.Do(e.call(t, f, &facts), a))
+	v, err := toValue(spec.Do(e.call(t, f, spec, &facts), a))
 	if err != nil {
 		return nil, e.failed(f, n, spec.Name, args, err, facts)
 	}
@@ -191,7 +191,7 @@ func (e *Engine) write(t *starlark.Thread, f *frame, spec *builtin.Spec, a any, 
 		return e.replayCall(rec)
 	}
 	var facts []effect.Fact
-	c := e.call(t, f, &facts)
+	c := e.call(t, f, spec, &facts)
 	var plan *effect.Plan
 	if rec != nil {
 		plan = rec.plan

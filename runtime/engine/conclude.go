@@ -32,7 +32,7 @@ func (s *submitter) conclude(ps []*pending, again bool) error {
 			first = p.redacted()
 		}
 		if p.err == nil {
-			out.Findings = worse(gate.JudgeAfter(s.f.ctx, s.e.view, &s.e.run, p.ef))
+			out.Findings = worse(gate.JudgeAfter(s.f.asking(s.f.ctx, s.spec.Name), s.e.view, &s.e.run, p.ef))
 		}
 		if _, err := s.e.append(out); err != nil {
 			return err

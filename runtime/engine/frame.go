@@ -9,6 +9,7 @@ import (
 	"go.starlark.net/starlark"
 
 	"rutter.dev/rutter/runtime/builtin"
+	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/event"
 )
@@ -53,6 +54,11 @@ func enter(t *starlark.Thread, f *frame) func() {
 	before := t.Local(frameKey)
 	t.SetLocal(frameKey, f)
 	return func() { t.SetLocal(frameKey, before) }
+}
+
+// asking marks the requests of ctx as made for by, within this step.
+func (f *frame) asking(ctx context.Context, by string) context.Context {
+	return cluster.WithAsker(ctx, cluster.Asker{Step: f.path, By: by})
 }
 
 // child claims a name among the steps inside f: sibling names are unique, so

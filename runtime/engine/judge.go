@@ -20,7 +20,7 @@ func (e *Engine) forecast(f *frame, spec *builtin.Spec, es []*effect.Effect) err
 	e.sideBySide(len(es), func(i int) {
 		r := run
 		r.Earlier = es[:i]
-		found[i] = gate.Judge(f.ctx, e.readerOf(f), &r, es[i])
+		found[i] = gate.Judge(f.asking(f.ctx, spec.Name), e.readerOf(f), &r, es[i])
 	})
 	if err := e.interrupted(); err != nil {
 		return err // what gates could not find out was for the interrupt

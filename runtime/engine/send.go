@@ -45,7 +45,7 @@ func (s *submitter) send(p *pending) error {
 	e := s.e
 	wait := firstWait
 	for try := 1; ; try++ {
-		obj, err := perform(e.hard, e.o.Cluster, e.run.ID, p.key, p.ef)
+		obj, err := perform(s.f.asking(e.hard, s.spec.Name), e.o.Cluster, e.run.ID, p.key, p.ef)
 		if err == nil {
 			p.result = &effect.Result{Object: obj}
 			return nil
@@ -66,7 +66,7 @@ func (s *submitter) send(p *pending) error {
 
 // look settles an effect whose request was sent and not answered.
 func (s *submitter) look(p *pending, cause error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.e.hard), 30*time.Second)
+	ctx, cancel := context.WithTimeout(s.f.asking(context.WithoutCancel(s.e.hard), s.spec.Name), 30*time.Second)
 	defer cancel()
 	wait := time.Second
 	for try := 1; ; try++ {

@@ -42,7 +42,7 @@ func Judge(ctx context.Context, r cluster.Reader, run *Run, e *effect.Effect) []
 		if g.Before == nil {
 			return nil, nil
 		}
-		return g.Before(ctx, r, run, e)
+		return g.Before(g.asking(ctx), r, run, e)
 	})
 }
 
@@ -52,8 +52,13 @@ func JudgeAfter(ctx context.Context, r cluster.Reader, run *Run, e *effect.Effec
 		if g.After == nil {
 			return nil, nil
 		}
-		return g.After(ctx, r, run, e)
+		return g.After(g.asking(ctx), r, run, e)
 	})
+}
+
+// asking marks the requests of ctx as made for the gate.
+func (g *Gate) asking(ctx context.Context) context.Context {
+	return cluster.WithAsker(ctx, cluster.Asker{Step: cluster.AskerOf(ctx).Step, By: string(g.Code) + " " + g.Name})
 }
 
 func each(e *effect.Effect, judge func(*Gate) ([]Finding, error)) []Finding {

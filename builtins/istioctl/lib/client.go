@@ -12,6 +12,8 @@ import (
 	"k8s.io/client-go/rest"
 
 	"istio.io/istio/pkg/kube"
+
+	"rutter.dev/rutter/runtime/cluster"
 )
 
 // DefaultTimeout bounds a precheck or an analysis when the caller names no
@@ -131,7 +133,8 @@ func (t *sessionTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		return nil, err
 	}
 	// Not cancelled on return: the body is read later. It ends with the session.
-	ctx, cancel := context.WithCancel(req.Context())
+	// Istio's own contexts don't say for whom the session is.
+	ctx, cancel := context.WithCancel(cluster.WithAsker(req.Context(), cluster.AskerOf(t.s.ctx)))
 	context.AfterFunc(t.s.ctx, cancel)
 	resp, err := t.next.RoundTrip(req.WithContext(ctx))
 	switch {

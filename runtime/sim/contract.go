@@ -44,6 +44,9 @@ type World interface {
 // level-triggered: all that it needs to go on, timers included, it derives
 // from the stored objects, so that a cluster reloaded from disk goes on where
 // it was.
+//
+// A controller with a method Manager() string names the field manager of its
+// writes by it; that of the others is kube-controller-manager.
 type Controller interface {
 	// Name is the controller's name, as faults and events call it.
 	Name() string

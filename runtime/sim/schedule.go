@@ -122,7 +122,7 @@ func (c *Cluster) settle() {
 			continue
 		}
 		ctl := s.controllers[w.controller]
-		d := ctl.Sync(&world{c: c, controller: ctl.Name()}, w.key.gr, w.key.namespace, w.key.name)
+		d := ctl.Sync(&world{c: c, controller: ctl.Name(), manager: managerOf(ctl)}, w.key.gr, w.key.namespace, w.key.name)
 		s.later(w, c.now, d)
 	}
 	s.queue = nil

@@ -14,6 +14,19 @@ import (
 type world struct {
 	c          *Cluster
 	controller string
+	manager    string // field manager of its writes
+}
+
+// managerOf is the field manager of a controller's writes: its own name for it
+// when it has one, kubelet for the kubelet, kube-controller-manager for others.
+func managerOf(ctl Controller) string {
+	if m, ok := ctl.(interface{ Manager() string }); ok {
+		return m.Manager()
+	}
+	if ctl.Name() == "kubelet" {
+		return ctl.Name()
+	}
+	return "kube-controller-manager"
 }
 
 var _ World = (*world)(nil)
@@ -62,11 +75,7 @@ func (w *world) Owned(gr schema.GroupResource, namespace, ownerUID string) []*un
 }
 
 func (w *world) options() writeOptions {
-	manager := "kube-controller-manager"
-	if w.controller == "kubelet" {
-		manager = w.controller
-	}
-	return writeOptions{manager: manager, controller: true}
+	return writeOptions{manager: w.manager, controller: true}
 }
 
 // Create implements World.

@@ -12,6 +12,9 @@ import (
 
 	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/sim"
+	"rutter.dev/rutter/runtime/sim/mesh"
+	"rutter.dev/rutter/runtime/sim/mesh/istiod"
+	"rutter.dev/rutter/runtime/sim/streams"
 )
 
 type serveFlags struct {
@@ -76,11 +79,18 @@ func (a *app) simServe(ctx context.Context, f *serveFlags, spec string) error {
 	if err != nil {
 		return err
 	}
-	c, note, err := a.simulate(ctx, spec, "", a.renderer())
+	istiods := mesh.NewIstiods()
+	c, note, err := a.simulate(ctx, spec, "", a.renderer(), istiods.Controllers()...)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
 	defer func() { _ = c.Close() }() // in memory: nothing can be lost
+	pods, err := istiod.New(c, istiods)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	defer func() { _ = pods.Close() }() // all that can fail is that it ended before
+	c.OnConnect(streams.New(pods))
 	if err := a.announce(c, l.Addr().String(), note, f.kubeconfig); err != nil {
 		return errors.Join(err, l.Close())
 	}

@@ -24,9 +24,10 @@ const fixtures = "../shared/fixtures/manifests"
 
 // simulate opens the simulated cluster at path, or makes it from spec when
 // there is none yet. path "" keeps it in memory. The note says where the
-// installed mesh's manifest came from.
-func (a *app) simulate(ctx context.Context, spec, path string, renderer *lib.Renderer) (*sim.Cluster, string, error) {
-	opts := sim.Options{Controllers: controllers.All(), Injector: lib.NewInjector()}
+// installed mesh's manifest came from; more are controllers beside those of
+// Kubernetes.
+func (a *app) simulate(ctx context.Context, spec, path string, renderer *lib.Renderer, more ...sim.Controller) (*sim.Cluster, string, error) {
+	opts := sim.Options{Controllers: append(controllers.All(), more...), Injector: lib.NewInjector()}
 	meshSpec := mesh.Default()
 	isMesh := spec == "mesh" || strings.HasPrefix(spec, "mesh,")
 	if isMesh {

@@ -111,7 +111,7 @@ func TestBuildIsAFunctionOfItsSpec(t *testing.T) {
 	}
 }
 
-func kinds(all []*unstructured.Unstructured) map[string]int {
+func kindsIn(all []*unstructured.Unstructured) map[string]int {
 	n := map[string]int{}
 	seen := map[string]bool{}
 	for _, o := range all {
@@ -129,7 +129,7 @@ func TestBuildHoldsWhatTheSpecSays(t *testing.T) {
 	spec := Default()
 	spec.SingleReplica, spec.OnDelete, spec.StrictPDBs, spec.BarePods = 2, 2, 1, 4
 	all := Build(spec, smallManifest(t))
-	n := kinds(all)
+	n := kindsIn(all)
 	for k := range n {
 		if strings.HasPrefix(k, "twice") {
 			t.Error(k)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -38,6 +39,8 @@ type Connection struct {
 // View is what may be read of a cluster, at one instant. What it returns is
 // shared: DeepCopy before changing it.
 type View interface {
+	// Now is the virtual time.
+	Now() time.Time
 	Get(gr schema.GroupResource, namespace, name string) *unstructured.Unstructured
 	List(gr schema.GroupResource, namespace string) []*unstructured.Unstructured
 }

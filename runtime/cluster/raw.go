@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+
+	"rutter.dev/rutter/runtime/plain"
 )
 
 // Reads and patches go past the dynamic client's decoder, which scans every answer five
@@ -27,7 +29,7 @@ func (c *Client) readObject(ctx context.Context, res Resource, ns, name string) 
 }
 
 func decodeObject(raw []byte) (*Object, error) {
-	m, err := decodeJSON(raw)
+	m, err := plain.Decode(raw)
 	if err != nil {
 		return nil, fmt.Errorf("the answer is no JSON object: %w", err)
 	}
@@ -64,7 +66,7 @@ func (c *Client) readPage(ctx context.Context, res Resource, ns string, opts met
 	if err != nil {
 		return nil, err
 	}
-	list, err := decodeJSON(raw)
+	list, err := plain.Decode(raw)
 	if err != nil {
 		return nil, fmt.Errorf("the answer is no list: %w", err)
 	}

@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
+
+	"rutter.dev/rutter/runtime/plain"
 )
 
 func nestedBool(o *Object, fields ...string) (bool, bool, error) {
@@ -56,7 +58,7 @@ func (c *Client) Apply(ctx context.Context, obj *Object, o ApplyOptions) (*Objec
 	ref := RefOf(obj)
 	body := obj.DeepCopy()
 	body.SetManagedFields(nil)
-	raw, err := json.Marshal(body.Object)
+	raw, err := plain.Encode(body.Object)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ref, err)
 	}
@@ -152,7 +154,7 @@ func withPreconditions(pt types.PatchType, patch []byte, o WriteOptions) ([]byte
 	for k, v := range want {
 		md[k] = v
 	}
-	return json.Marshal(m)
+	return plain.Encode(m)
 }
 
 func withTests(patch []byte, want map[string]string) ([]byte, error) {

@@ -1,13 +1,13 @@
 package effect
 
 import (
-	"encoding/json"
 	"maps"
 	"reflect"
 	"slices"
 	"strings"
 
 	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/plain"
 )
 
 // Labels and annotations by which Istio marks what is its own.
@@ -157,8 +157,8 @@ func (e *Effect) object() *cluster.Object {
 	if len(e.Body) == 0 {
 		return nil
 	}
-	var m map[string]any
-	if json.Unmarshal(e.Body, &m) != nil {
+	m, err := plain.Decode(e.Body)
+	if err != nil {
 		return nil
 	}
 	return &cluster.Object{Object: m}

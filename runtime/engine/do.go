@@ -10,6 +10,7 @@ import (
 
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
+	"rutter.dev/rutter/runtime/plain"
 )
 
 // perform sends e's request, exactly once, marked with the run and the
@@ -94,7 +95,7 @@ func markPatch(e *effect.Effect, runID, key string) ([]byte, error) {
 	for k, v := range marks {
 		annotations[k] = v
 	}
-	return json.Marshal(body)
+	return plain.Encode(body)
 }
 
 // pointerToken escapes a key for a JSON pointer (RFC 6901).

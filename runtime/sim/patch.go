@@ -2,7 +2,6 @@ package sim
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -19,6 +18,7 @@ import (
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
+	"rutter.dev/rutter/runtime/plain"
 	"rutter.dev/rutter/runtime/sim/kinds"
 )
 
@@ -47,7 +47,7 @@ func (c *Cluster) patch(gr schema.GroupResource, ns, name string, pt types.Patch
 func patched(res *resource, cur *unstructured.Unstructured, pt types.PatchType, body []byte, o writeOptions) (*unstructured.Unstructured, error) {
 	switch pt {
 	case types.JSONPatchType, types.MergePatchType:
-		before, err := json.Marshal(cur.Object)
+		before, err := plain.Encode(cur.Object)
 		if err != nil {
 			return nil, apierrors.NewInternalError(err)
 		}
@@ -104,8 +104,8 @@ func unsupportedPatch(res *resource, pt types.PatchType) error {
 }
 
 func decodeJSON(b []byte) (*unstructured.Unstructured, error) {
-	m := map[string]any{}
-	if err := utiljson.Unmarshal(b, &m); err != nil {
+	m, err := plain.Decode(b)
+	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	return &unstructured.Unstructured{Object: m}, nil

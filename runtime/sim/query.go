@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"encoding/json"
 	"fmt"
 	"mime"
 	"net/http"
@@ -15,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"rutter.dev/rutter/runtime/plain"
 )
 
 // format is the form in which objects are answered.
@@ -254,7 +255,7 @@ func (q *query) watchContentType() string { return "application/json" }
 func (q *query) render(c *Cluster, e *entry) ([]byte, error) {
 	switch q.format {
 	case formatPartial:
-		return json.Marshal(map[string]any{"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": e.obj.Object["metadata"]})
+		return plain.Encode(map[string]any{"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": e.obj.Object["metadata"]})
 	case formatTable:
 		return q.table(c, listing{rv: e.rv, entries: []*entry{e}})
 	case formatObject:
@@ -266,5 +267,5 @@ func (q *query) render(c *Cluster, e *entry) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(out.Object)
+	return plain.Encode(out.Object)
 }

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"encoding/json"
 	"slices"
 	"sort"
 	"strconv"
@@ -9,6 +8,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"rutter.dev/rutter/runtime/plain"
 )
 
 // objectKey names a stored object.
@@ -30,8 +31,9 @@ func (a nsName) less(b nsName) bool {
 // entry is one stored state of an object. It never changes: a write makes a
 // new one, so that readers, lists and watches share it without a lock.
 type entry struct {
-	obj *unstructured.Unstructured
-	rv  uint64
+	obj  *unstructured.Unstructured
+	rv   uint64
+	born bool // the cluster was made with it
 
 	once sync.Once
 	data []byte
@@ -40,7 +42,7 @@ type entry struct {
 
 // json is the object's JSON, marshalled once however often it is listed.
 func (e *entry) json() ([]byte, error) {
-	e.once.Do(func() { e.data, e.err = json.Marshal(e.obj.Object) })
+	e.once.Do(func() { e.data, e.err = plain.Encode(e.obj.Object) })
 	return e.data, e.err
 }
 

@@ -14,9 +14,9 @@ const module = "rutter.dev/rutter/"
 // order lists the packages from the bottom up. A package may import those of
 // lines above its own; packages on one line don't know each other.
 var order = [][]string{
-	{"runtime/env", "runtime/diag", "stdlib", "runbooks"},
+	{"runtime/env", "runtime/diag", "runtime/plain", "stdlib", "runbooks"},
 	{"runtime/cluster"},
-	{"runtime/sim", "runtime/mesh", "runtime/seal"},
+	{"runtime/sim", "runtime/mesh", "runtime/seal", "runtime/access"},
 	{"runtime/sim/controllers"},
 	{"runtime/sim/mesh"},
 	{"runtime/effect"},

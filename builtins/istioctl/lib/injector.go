@@ -21,6 +21,7 @@ import (
 	"istio.io/istio/pkg/kube/inject"
 	"istio.io/istio/pkg/kube/krt"
 	"istio.io/istio/pkg/kube/multicluster"
+	"rutter.dev/rutter/runtime/plain"
 	"rutter.dev/rutter/runtime/sim"
 )
 
@@ -180,7 +181,7 @@ func withoutIdentity(p *unstructured.Unstructured) (*unstructured.Unstructured, 
 }
 
 func podKey(p *unstructured.Unstructured, namespace string) (string, error) {
-	b, err := json.Marshal(p.Object) // sorts keys
+	b, err := plain.Encode(p.Object) // sorts keys
 	return namespace + " " + sum(b), err
 }
 

@@ -3,7 +3,6 @@ package controllers
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"hash/fnv"
 	"sort"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/rand"
 
+	"rutter.dev/rutter/runtime/plain"
 	"rutter.dev/rutter/runtime/sim"
 )
 
@@ -94,7 +94,7 @@ func podFrom(owner *unstructured.Unstructured, template map[string]any, name str
 func templateHash(template any, collisions int64) string {
 	h := fnv.New32a()
 	// Decoded JSON always encodes, with sorted keys.
-	data, err := json.Marshal([]any{template, collisions})
+	data, err := plain.Encode([]any{template, collisions})
 	if err != nil {
 		data = []byte(err.Error())
 	}

@@ -1,4 +1,4 @@
-package cluster
+package plain
 
 import (
 	"strconv"
@@ -7,19 +7,19 @@ import (
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 )
 
-// maxPlainDepth is how deeply nested an answer plain takes on; what is deeper
+// maxDepth is how deeply nested an answer the decoder takes on; what is deeper
 // goes to the general decoder, which has its own limit.
-const maxPlainDepth = 200
+const maxDepth = 200
 
-// decodeJSON decodes an answer of the API server as k8s.io/apimachinery does:
+// Decode decodes an answer of the API server as k8s.io/apimachinery does:
 // whole numbers are int64, others float64, the last of equal names counts.
 // Objects of a server are plain JSON nearly always, and for that the general
 // decoder, which goes by reflection and over every byte twice, is several times
 // slower than needed. Whatever is not plain (escapes beyond the common ones,
 // bytes that are no UTF-8, numbers out of range, errors) is left to it, so that
 // there is one authority on what is valid.
-func decodeJSON(raw []byte) (map[string]any, error) {
-	p := plain{raw: raw}
+func Decode(raw []byte) (map[string]any, error) {
+	p := decoder{raw: raw}
 	if v, ok := p.document(); ok {
 		if m, is := v.(map[string]any); is {
 			return m, nil
@@ -30,27 +30,27 @@ func decodeJSON(raw []byte) (map[string]any, error) {
 	return m, err
 }
 
-// plain decodes plain JSON in one pass. Its methods report false for what they
+// decoder decodes plain JSON in one pass. Its methods report false for what they
 // leave to the general decoder.
-type plain struct {
+type decoder struct {
 	raw   []byte
 	at    int
 	depth int
 	// Entries of the objects and elements of the arrays that are not yet
 	// complete, so that each map and slice is made once and of the right size.
-	fields []plainField
+	fields []field
 	values []any
 	// known holds strings seen before in this answer: names of fields, and
 	// values such as "v1", repeat all the time.
 	known [512]string
 }
 
-type plainField struct {
+type field struct {
 	name  string
 	value any
 }
 
-func (p *plain) document() (any, bool) {
+func (p *decoder) document() (any, bool) {
 	v, ok := p.value()
 	if !ok {
 		return nil, false
@@ -59,7 +59,7 @@ func (p *plain) document() (any, bool) {
 	return v, p.at == len(p.raw)
 }
 
-func (p *plain) space() {
+func (p *decoder) space() {
 	for p.at < len(p.raw) {
 		switch p.raw[p.at] {
 		case ' ', '\n', '\t', '\r':
@@ -71,7 +71,7 @@ func (p *plain) space() {
 }
 
 // next skips space and takes c, if it is what comes.
-func (p *plain) next(c byte) bool {
+func (p *decoder) next(c byte) bool {
 	p.space()
 	if p.at < len(p.raw) && p.raw[p.at] == c {
 		p.at++
@@ -80,16 +80,16 @@ func (p *plain) next(c byte) bool {
 	return false
 }
 
-func (p *plain) value() (any, bool) {
+func (p *decoder) value() (any, bool) {
 	p.space()
 	if p.at == len(p.raw) {
 		return nil, false
 	}
 	switch c := p.raw[p.at]; c {
 	case '{':
-		return p.nested((*plain).object)
+		return p.nested((*decoder).object)
 	case '[':
-		return p.nested((*plain).array)
+		return p.nested((*decoder).array)
 	case '"':
 		s, ok := p.text()
 		return s, ok
@@ -104,7 +104,7 @@ func (p *plain) value() (any, bool) {
 	}
 }
 
-func (p *plain) word(w string) bool {
+func (p *decoder) word(w string) bool {
 	if end := p.at + len(w); end <= len(p.raw) && string(p.raw[p.at:end]) == w {
 		p.at = end
 		return true
@@ -112,8 +112,8 @@ func (p *plain) word(w string) bool {
 	return false
 }
 
-func (p *plain) nested(f func(*plain) (any, bool)) (any, bool) {
-	if p.depth == maxPlainDepth {
+func (p *decoder) nested(f func(*decoder) (any, bool)) (any, bool) {
+	if p.depth == maxDepth {
 		return nil, false
 	}
 	p.at++
@@ -123,7 +123,7 @@ func (p *plain) nested(f func(*plain) (any, bool)) (any, bool) {
 	return v, ok
 }
 
-func (p *plain) object() (any, bool) {
+func (p *decoder) object() (any, bool) {
 	first := len(p.fields)
 	for !p.next('}') {
 		if len(p.fields) > first && !p.next(',') {
@@ -141,7 +141,7 @@ func (p *plain) object() (any, bool) {
 		if !ok {
 			return nil, false
 		}
-		p.fields = append(p.fields, plainField{name, v})
+		p.fields = append(p.fields, field{name, v})
 	}
 	m := make(map[string]any, len(p.fields)-first)
 	for _, f := range p.fields[first:] {
@@ -152,7 +152,7 @@ func (p *plain) object() (any, bool) {
 	return m, true
 }
 
-func (p *plain) array() (any, bool) {
+func (p *decoder) array() (any, bool) {
 	first := len(p.values)
 	for !p.next(']') {
 		if len(p.values) > first && !p.next(',') {
@@ -172,7 +172,7 @@ func (p *plain) array() (any, bool) {
 }
 
 // number takes a number as RFC 8259 §6 writes it.
-func (p *plain) number() (any, bool) {
+func (p *decoder) number() (any, bool) {
 	start := p.at
 	if p.raw[p.at] == '-' {
 		p.at++
@@ -206,7 +206,7 @@ func (p *plain) number() (any, bool) {
 	return f, err == nil
 }
 
-func (p *plain) digits() int {
+func (p *decoder) digits() int {
 	start := p.at
 	for p.at < len(p.raw) && p.raw[p.at] >= '0' && p.raw[p.at] <= '9' {
 		p.at++
@@ -215,7 +215,7 @@ func (p *plain) digits() int {
 }
 
 // text takes a string whose first quote is next.
-func (p *plain) text() (string, bool) {
+func (p *decoder) text() (string, bool) {
 	p.at++
 	start, ascii := p.at, true
 	for ; p.at < len(p.raw); p.at++ {
@@ -239,7 +239,7 @@ func (p *plain) text() (string, bool) {
 }
 
 // escaped takes the rest of a string that has an escape, which is next.
-func (p *plain) escaped(start int) (string, bool) {
+func (p *decoder) escaped(start int) (string, bool) {
 	b := append([]byte(nil), p.raw[start:p.at]...)
 	for p.at < len(p.raw) {
 		c := p.raw[p.at]
@@ -282,7 +282,7 @@ func (p *plain) escaped(start int) (string, bool) {
 
 // unicode takes the four digits of an escape that stands for a character by
 // itself; encoders in Go write <, > and & so.
-func (p *plain) unicode() (rune, bool) {
+func (p *decoder) unicode() (rune, bool) {
 	if p.at+4 > len(p.raw) {
 		return 0, false
 	}
@@ -295,7 +295,7 @@ func (p *plain) unicode() (rune, bool) {
 }
 
 // intern gives one string for equal short ones.
-func (p *plain) intern(b []byte) string {
+func (p *decoder) intern(b []byte) string {
 	const most = 48
 	if len(b) == 0 {
 		return ""

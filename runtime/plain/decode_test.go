@@ -1,4 +1,4 @@
-package cluster
+package plain
 
 import (
 	"reflect"
@@ -23,7 +23,7 @@ func sameAsGeneral(t *testing.T, raw string) {
 	t.Helper()
 	var want map[string]any
 	wantErr := utiljson.Unmarshal([]byte(raw), &want)
-	got, err := decodeJSON([]byte(raw))
+	got, err := Decode([]byte(raw))
 	if (err == nil) != (wantErr == nil) || err == nil && !reflect.DeepEqual(got, want) {
 		t.Errorf("%.200q:\n got %#v, %v\nwant %#v, %v", raw, got, err, want, wantErr)
 	}
@@ -42,24 +42,24 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(sameAsGeneral)
 }
 
+var pods = func() string {
+	const pod = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web","namespace":"shop","labels":{"app":"web"},"managedFields":[{"f:metadata":{"f:labels":{".":{},"f:app":{}}}}]},"spec":{"containers":[{"name":"web","image":"web:1","ports":[{"containerPort":8080}]}]},"status":{"phase":"Running"}}`
+	return `{"items":[` + strings.Repeat(pod+",", 199) + pod + `]}`
+}()
+
 func BenchmarkDecode(b *testing.B) {
-	pod := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web","namespace":"shop","labels":{"app":"web"},"managedFields":[{"f:metadata":{"f:labels":{".":{},"f:app":{}}}}]},"spec":{"containers":[{"name":"web","image":"web:1","ports":[{"containerPort":8080}]}]},"status":{"phase":"Running"}}`
-	raw := []byte(`{"items":[` + strings.Repeat(pod+",", 199) + pod + `]}`)
-	b.SetBytes(int64(len(raw)))
-	for b.Loop() {
-		if _, err := decodeJSON(raw); err != nil {
-			b.Fatal(err)
-		}
-	}
+	benchmarkDecode(b, func(raw []byte) error { _, err := Decode(raw); return err })
 }
 
 func BenchmarkDecodeGeneral(b *testing.B) {
-	pod := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web","namespace":"shop","labels":{"app":"web"},"managedFields":[{"f:metadata":{"f:labels":{".":{},"f:app":{}}}}]},"spec":{"containers":[{"name":"web","image":"web:1","ports":[{"containerPort":8080}]}]},"status":{"phase":"Running"}}`
-	raw := []byte(`{"items":[` + strings.Repeat(pod+",", 199) + pod + `]}`)
+	benchmarkDecode(b, func(raw []byte) error { var m map[string]any; return utiljson.Unmarshal(raw, &m) })
+}
+
+func benchmarkDecode(b *testing.B, decode func([]byte) error) {
+	raw := []byte(pods)
 	b.SetBytes(int64(len(raw)))
 	for b.Loop() {
-		var m map[string]any
-		if err := utiljson.Unmarshal(raw, &m); err != nil {
+		if err := decode(raw); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -34,8 +34,8 @@ func (k clusterClock) Sleep(ctx context.Context, d time.Duration) error {
 // Advance moves virtual time d forward; whatever is due in between happens at
 // its own instant, in order.
 func (c *Cluster) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.lock()
+	defer c.unlock()
 	c.advance(d)
 	c.persistClock()
 }
@@ -63,7 +63,7 @@ func (c *Cluster) advance(d time.Duration) {
 // Settle lets the controllers run at the present instant until nothing is left
 // to do. Every request does so by itself.
 func (c *Cluster) Settle() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.lock()
+	defer c.unlock()
 	c.settle()
 }

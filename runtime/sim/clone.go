@@ -11,10 +11,16 @@ const AdminAgent = "sim-admin"
 func (c *Cluster) Clone() *Cluster {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := newCluster(c.opts)
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	n, err := newCluster(c.opts)
+	if err != nil {
+		panic(err) // c was made in the same way
+	}
+	n.lock()
+	defer n.unlock()
 	n.st.rv, n.seq, n.now = c.st.rv, c.seq, c.now
+	for _, k := range c.deadBorn() {
+		n.st.table(k.gr).delete(nsName{k.namespace, k.name})
+	}
 	for _, k := range c.allKeys() {
 		e := c.st.get(k)
 		n.st.place(k, nil, e)

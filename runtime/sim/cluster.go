@@ -8,6 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
+
+	"rutter.dev/rutter/runtime/sim/rbac"
 )
 
 // Options says what a simulated cluster is made of. The zero value is an empty
@@ -26,6 +28,10 @@ type Options struct {
 	Injector Injector
 	// InjectOnLoad also injects pods that Load brings in.
 	InjectOnLoad bool
+	// Anonymous makes requests without credentials those of system:anonymous,
+	// to which hardly anything is allowed. Otherwise they are the
+	// administrator's.
+	Anonymous bool
 	// MaxRequests bounds the request log; zero means 100,000. When it is full
 	// the older half is dropped.
 	MaxRequests int
@@ -34,7 +40,12 @@ type Options struct {
 // Cluster is a simulated Kubernetes cluster. It is safe for concurrent use:
 // one lock orders all requests, controllers and the passing of time.
 type Cluster struct {
-	mu   sync.Mutex
+	// writing is held by whoever may change what is stored, and taken before
+	// mu. A write that waits for somebody outside (a webhook) lets go of mu and
+	// keeps writing: others may read meanwhile, and find nothing changed after.
+	writing sync.Mutex
+	mu      sync.Mutex
+
 	opts Options
 	st   *store
 	reg  *registry
@@ -48,6 +59,11 @@ type Cluster struct {
 	log      *log
 	logErr   error // the first error of the log; ends all writing
 
+	births      []bornState      // what the cluster was made with
+	tokens      map[string]*User // of AddToken
+	policy      *rbac.Policy     // of the stored roles; nil when one changed
+	aggregating bool
+
 	faults    []*activeFault
 	hooks     []AdmissionHook
 	connector Connector
@@ -59,9 +75,12 @@ type Cluster struct {
 
 // New makes a cluster with the namespaces that every cluster has.
 func New(opts Options) (*Cluster, error) {
-	c := newCluster(opts)
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c, err := newCluster(opts)
+	if err != nil {
+		return nil, err
+	}
+	c.lock()
+	defer c.unlock()
 	if err := c.bootstrap(); err != nil {
 		return nil, err
 	}
@@ -69,9 +88,31 @@ func New(opts Options) (*Cluster, error) {
 	return c, nil
 }
 
-func newCluster(opts Options) *Cluster {
+// lock is taken to change what is stored.
+func (c *Cluster) lock() {
+	c.writing.Lock()
+	c.mu.Lock()
+}
+
+func (c *Cluster) unlock() {
+	c.mu.Unlock()
+	c.writing.Unlock()
+}
+
+// outside runs f, which waits for somebody else, without the lock of readers.
+// The caller holds both locks.
+func (c *Cluster) outside(f func()) {
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	f()
+}
+
+// clock0 is the usual time of a cluster's birth.
+var clock0 = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func newCluster(opts Options) (*Cluster, error) {
 	if opts.Clock0.IsZero() {
-		opts.Clock0 = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		opts.Clock0 = clock0
 	}
 	if opts.KubernetesVersion == "" {
 		opts.KubernetesVersion = "v1.34.0"
@@ -85,7 +126,7 @@ func newCluster(opts Options) *Cluster {
 		webhooks: map[schema.GroupResource][]webhook{},
 	}
 	c.sched.init(opts.Controllers)
-	return c
+	return c, c.beBorn()
 }
 
 // bootstrap creates what the API server and the controller manager create by
@@ -117,9 +158,12 @@ func (c *Cluster) bootstrap() error {
 var (
 	grNamespaces      = schema.GroupResource{Resource: "namespaces"}
 	grServices        = schema.GroupResource{Resource: "services"}
+	grSecrets         = schema.GroupResource{Resource: "secrets"}
+	grNodes           = schema.GroupResource{Resource: "nodes"}
 	grPods            = schema.GroupResource{Resource: "pods"}
 	grConfigMaps      = schema.GroupResource{Resource: "configmaps"}
 	grServiceAccounts = schema.GroupResource{Resource: "serviceaccounts"}
+	grClusterRoles    = schema.GroupResource{Group: rbac.Group, Resource: "clusterroles"}
 	grEvents          = schema.GroupResource{Resource: "events"}
 	grDeployments     = schema.GroupResource{Group: "apps", Resource: "deployments"}
 	grPDBs            = schema.GroupResource{Group: "policy", Resource: "poddisruptionbudgets"}
@@ -153,10 +197,13 @@ func (c *Cluster) committed(ch change) {
 	if ch.key.gr == grCRDs {
 		c.crdChanged(ch)
 	}
+	if ch.key.gr.Group == rbac.Group {
+		c.rolesChanged(ch)
+	}
 }
 
 // Objects returns copies of all stored objects, sorted by group, resource,
-// namespace and name.
+// namespace and name, but for the roles that every cluster is born with.
 func (c *Cluster) Objects() []*unstructured.Unstructured {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -167,10 +214,15 @@ func (c *Cluster) Objects() []*unstructured.Unstructured {
 	return out
 }
 
+// allKeys are the keys of all objects but those that are as the cluster was
+// born with them.
 func (c *Cluster) allKeys() []objectKey {
 	var keys []objectKey
 	for gr, t := range c.st.tables {
 		for _, k := range t.keys {
+			if gr.Group == rbac.Group && t.items[k].born {
+				continue
+			}
 			keys = append(keys, objectKey{gr, k.namespace, k.name})
 		}
 	}

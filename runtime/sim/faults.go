@@ -97,6 +97,7 @@ type Request struct {
 	Name         string
 	DryRun       bool
 	Code         int // 0 while it runs, and for an answer that was never sent
+	User         string
 	UserAgent    string
 	FieldManager string
 }
@@ -120,24 +121,9 @@ func (c *Cluster) beginRequest(q *query, r *http.Request, body []byte) (int, *Fa
 	if q.userAgent == AdminAgent {
 		return 0, nil
 	}
-	req := Request{
-		Verb: q.verb, Group: q.res.group, Version: q.version, Resource: q.res.plural, Namespace: q.namespace, Name: q.name,
-		DryRun: isDryRun(q, r, body), UserAgent: q.userAgent, FieldManager: q.values.Get("fieldManager"),
-	}
-	if q.subresource != "" {
-		req.Resource += "/" + q.subresource
-	}
-	if q.verb == "patch" && isApply(r) {
-		req.Verb = "apply"
-	}
+	req := c.requestOf(q, r, body)
 	c.mu.Lock()
-	req.At = c.now
-	c.requestNo++
-	req.No = c.requestNo
-	if len(c.requests) >= c.opts.MaxRequests {
-		c.requests = append([]Request(nil), c.requests[len(c.requests)/2:]...)
-	}
-	c.requests = append(c.requests, req)
+	req.No = c.logRequest(&req)
 	f := c.match(req)
 	c.mu.Unlock()
 	if f == nil {
@@ -150,6 +136,34 @@ func (c *Cluster) beginRequest(q *query, r *http.Request, body []byte) (int, *Fa
 		return req.No, nil
 	}
 	return req.No, f
+}
+
+func (c *Cluster) requestOf(q *query, r *http.Request, body []byte) Request {
+	req := Request{
+		User: q.user.GetName(),
+		Verb: q.verb, Group: q.res.group, Version: q.version, Resource: q.res.plural, Namespace: q.namespace, Name: q.name,
+		DryRun: isDryRun(q, r, body), UserAgent: q.userAgent, FieldManager: q.values.Get("fieldManager"),
+	}
+	if q.subresource != "" {
+		req.Resource += "/" + q.subresource
+	}
+	if q.verb == "patch" && isApply(r) {
+		req.Verb = "apply"
+	}
+	return req
+}
+
+// logRequest gives a request its time and number, and puts it into the log.
+// The lock is held.
+func (c *Cluster) logRequest(req *Request) int {
+	req.At = c.now
+	c.requestNo++
+	req.No = c.requestNo
+	if len(c.requests) >= c.opts.MaxRequests {
+		c.requests = append([]Request(nil), c.requests[len(c.requests)/2:]...)
+	}
+	c.requests = append(c.requests, *req)
+	return req.No
 }
 
 // isDryRun reports whether a request is a dry run. Of a deletion clients say so

@@ -21,6 +21,11 @@ func (c *Cluster) Handler() http.Handler { return http.HandlerFunc(c.serveHTTP) 
 
 func (c *Cluster) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	t, ok := parsePath(r.URL.Path)
+	who, err := c.admitted(r, t, ok)
+	if err != nil {
+		c.refuse(w, r, t, ok, who, err)
+		return
+	}
 	if !ok {
 		c.serveMeta(w, r)
 		return
@@ -41,6 +46,7 @@ func (c *Cluster) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
+	q.user = who
 	c.serveResource(w, r, q, body)
 }
 
@@ -127,6 +133,10 @@ func (c *Cluster) answer(r *http.Request, q *query, body []byte, warnings *[]str
 			return reply{}, apierrors.NewInternalError(err)
 		}
 		return reply{http.StatusOK, "application/json", b}, nil
+	}
+	if q.verb != "get" {
+		c.writing.Lock()
+		defer c.writing.Unlock()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

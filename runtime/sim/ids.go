@@ -24,8 +24,9 @@ func (c *Cluster) digest() [32]byte {
 }
 
 // uid makes a version-4 UUID.
-func (c *Cluster) uid() string {
-	d := c.digest()
+func (c *Cluster) uid() string { return formatUID(c.digest()) }
+
+func formatUID(d [32]byte) string {
 	d[6] = d[6]&0x0f | 0x40
 	d[8] = d[8]&0x3f | 0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", d[0:4], d[4:6], d[6:8], d[8:10], d[10:16])

@@ -22,8 +22,8 @@ import (
 // an object that is there already is replaced. Owner references are made to
 // name the stored owner's uid.
 func (c *Cluster) Load(objs []*unstructured.Unstructured) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.lock()
+	defer c.unlock()
 	rank := func(o *unstructured.Unstructured) int {
 		switch o.GetKind() {
 		case "CustomResourceDefinition":

@@ -38,6 +38,7 @@ type record struct {
 	Seq       uint64          `json:"seq"`
 	Now       time.Time       `json:"now"`
 	Seed      int64           `json:"seed,omitempty"`
+	Born      time.Time       `json:"born,omitzero"` // of the first line: when the cluster was made
 	Group     string          `json:"g,omitempty"`
 	Resource  string          `json:"r,omitempty"`
 	Namespace string          `json:"ns,omitempty"`
@@ -89,8 +90,8 @@ func Open(path string, opts Options) (*Cluster, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("simulated cluster %s: %w", path, err), lock.Close())
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.lock()
+	defer c.unlock()
 	c.resync()
 	c.settle()
 	return c, nil
@@ -112,7 +113,12 @@ func openLocked(path string, lock *os.File, opts Options) (*Cluster, error) {
 		}
 	} else {
 		opts.Seed = records[0].Seed
-		c = newCluster(opts)
+		if b := records[0].Born; !b.IsZero() {
+			opts.Clock0 = b
+		}
+		if c, err = newCluster(opts); err != nil {
+			return nil, err
+		}
 		if err := c.replay(records); err != nil {
 			return nil, err
 		}
@@ -203,8 +209,14 @@ func (c *Cluster) compact(path string, lock *os.File) error {
 
 func (c *Cluster) writeSnapshot(f *os.File) error {
 	w := bufio.NewWriterSize(f, 1<<20)
-	head := record{Kind: "now", RV: c.st.rv, Seq: c.seq, Now: c.now, Seed: c.opts.Seed}
+	head := record{Kind: "now", RV: c.st.rv, Seq: c.seq, Now: c.now, Seed: c.opts.Seed, Born: c.opts.Clock0}
 	records := []record{head}
+	head.Born = time.Time{}
+	for _, k := range c.deadBorn() {
+		r := head
+		r.Kind, r.Group, r.Resource, r.Namespace, r.Name = "del", k.gr.Group, k.gr.Resource, k.namespace, k.name
+		records = append(records, r)
+	}
 	for _, k := range c.allKeys() {
 		b, err := c.st.get(k).json()
 		if err != nil {
@@ -279,8 +291,8 @@ func (c *Cluster) writable() error {
 // Close closes the log, if there is one, and reports whether everything went
 // into it.
 func (c *Cluster) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.lock()
+	defer c.unlock()
 	for w := range c.watchers {
 		w.close()
 	}

@@ -42,6 +42,9 @@ func (c *Cluster) typeConverter(res *resource) (managedfields.TypeConverter, err
 		return res.crd.types(res)
 	case res.gr() == grCRDs:
 		return definitionTypes()
+	case res.createOnly: // nor these, which are only answered
+		gv := res.gvk(res.storage).GroupVersion()
+		return managedfields.NewTypeConverter(openapi.Schemas(kinds.Scheme(), gv, []string{res.kind}), false)
 	}
 	return builtinTypes(), nil
 }

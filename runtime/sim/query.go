@@ -39,6 +39,7 @@ type query struct {
 	list        metav1.ListOptions
 	values      url.Values
 	userAgent   string
+	user        *User
 	now         time.Time // virtual, when the request came
 }
 
@@ -197,7 +198,7 @@ func (q *query) writeOptions(warnings *[]string) (writeOptions, error) {
 	if err != nil {
 		return writeOptions{}, err
 	}
-	o := writeOptions{version: q.version, manager: q.values.Get("fieldManager"), subresource: q.subresource, dryRun: dry, validation: q.values.Get("fieldValidation"), warnings: warnings}
+	o := writeOptions{user: q.user, version: q.version, manager: q.values.Get("fieldManager"), subresource: q.subresource, dryRun: dry, validation: q.values.Get("fieldValidation"), warnings: warnings}
 	if o.manager == "" && q.verb != "apply" {
 		o.manager, _, _ = strings.Cut(q.userAgent, "/")
 		if o.manager == "" {

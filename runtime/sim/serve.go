@@ -74,8 +74,8 @@ const clockEvery = 10 * time.Second
 // pass is Advance for the steady passing of time: it does not write each step
 // to the log.
 func (c *Cluster) pass(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.lock()
+	defer c.unlock()
 	before := c.now.Truncate(clockEvery)
 	c.advance(d)
 	if !c.now.Truncate(clockEvery).Equal(before) {

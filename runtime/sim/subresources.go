@@ -232,20 +232,3 @@ func containerNames(pod *unstructured.Unstructured) []string {
 	}
 	return out
 }
-
-// token answers a TokenRequest with a token that is good for nothing.
-func (c *Cluster) token(r *http.Request, q *query, body []byte) (reply, error) {
-	if c.st.get(objectKey{grServiceAccounts, q.namespace, q.name}) == nil {
-		return reply{}, apierrors.NewNotFound(grServiceAccounts, q.name)
-	}
-	in, err := decodeJSON(body)
-	if err != nil {
-		return reply{}, err
-	}
-	in.Object["kind"], in.Object["apiVersion"] = "TokenRequest", "authentication.k8s.io/v1"
-	in.Object["status"] = map[string]any{
-		"token":               fmt.Sprintf("simulated.%s.%s", q.namespace, q.name),
-		"expirationTimestamp": c.now.Add(3600e9).UTC().Format("2006-01-02T15:04:05Z"),
-	}
-	return jsonReply(http.StatusCreated, in.Object)
-}

@@ -20,13 +20,16 @@ import (
 func (c *Cluster) Config() *rest.Config {
 	return &rest.Config{
 		Host: "http://sim.invalid", QPS: -1, UserAgent: rest.DefaultKubernetesUserAgent(),
-		Transport: transport{c}, ContentConfig: rest.ContentConfig{ContentType: "application/json"},
+		Transport: transport{c: c}, ContentConfig: rest.ContentConfig{ContentType: "application/json"},
 	}
 }
 
 // transport calls the handler. A plain request runs on the caller's goroutine;
 // a stream gets its own and ends with the request's context or its body.
-type transport struct{ c *Cluster }
+type transport struct {
+	c    *Cluster
+	user *User // who the client is; nil to go by what it says
+}
 
 // RoundTrip implements http.RoundTripper.
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -39,6 +42,10 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		r.Body = http.NoBody
 	}
 	defer r.Body.Close() //nolint:errcheck // a request body has nothing to report
+	if t.user != nil {
+		r = r.WithContext(withUser(ctx, t.user))
+		ctx = r.Context()
+	}
 	if q := r.URL.Query(); q.Get("watch") == "true" || q.Get("watch") == "1" {
 		return t.stream(ctx, r)
 	}

@@ -17,6 +17,7 @@ import (
 
 // writeOptions say how one write is to be done.
 type writeOptions struct {
+	user        *User  // who asks; nil for the cluster itself
 	version     string // of the API that the object is in; the storage version when empty
 	manager     string // field manager
 	subresource string // "", "status" or "scale"
@@ -76,6 +77,9 @@ func (c *Cluster) create(gr schema.GroupResource, ns string, obj *unstructured.U
 		if obj, err = c.track(res, c.blank(res, o.version), obj, o); err != nil {
 			return nil, err
 		}
+	}
+	if err := c.mayGrant(res, nil, obj, o); err != nil {
+		return nil, err
 	}
 	if obj, err = c.admit(res, nil, obj, o, "CREATE"); err != nil {
 		return nil, err
@@ -172,6 +176,9 @@ func (c *Cluster) update(gr schema.GroupResource, ns, name string, o writeOption
 
 // finishUpdate is the part of an update that server-side apply shares.
 func (c *Cluster) finishUpdate(res *resource, k objectKey, e *entry, cur, next *unstructured.Unstructured, o writeOptions) (*unstructured.Unstructured, error) {
+	if err := c.mayGrant(res, cur, next, o); err != nil {
+		return nil, err
+	}
 	next, err := c.admit(res, cur, next, o, "UPDATE")
 	if err != nil {
 		return nil, err

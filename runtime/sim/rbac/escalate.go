@@ -6,15 +6,27 @@ import (
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/component-helpers/auth/rbac/validation"
 )
 
 // ConfirmNoEscalation refuses to let the user grant, in the namespace ("" for
 // everywhere), rules that it does not hold there itself. The error is the API
-// server's reason.
-func (p *Policy) ConfirmNoEscalation(u user.Info, namespace string, rules []rbacv1.PolicyRule) error {
-	held, unresolved := p.RulesFor(u, namespace)
+// server's reason, in which roles that were not found are called as the
+// resource of the request, as the server does.
+func (p *Policy) ConfirmNoEscalation(u user.Info, namespace, resource string, rules []rbacv1.PolicyRule) error {
+	var held []rbacv1.PolicyRule
+	var unresolved []error
+	p.visit(u, namespace, func(b binding, _ rbacv1.Subject, rules []rbacv1.PolicyRule, err error) bool {
+		if err != nil {
+			unresolved = append(unresolved, apierrors.NewNotFound(schema.GroupResource{Group: Group, Resource: resource}, b.role.Name))
+		}
+		held = append(held, rules...)
+		return true
+	})
 	ok, missing := validation.Covers(held, rules)
 	if ok {
 		return nil
@@ -26,8 +38,8 @@ func (p *Policy) ConfirmNoEscalation(u user.Info, namespace string, rules []rbac
 	slices.Sort(lines)
 	lines = slices.Compact(lines)
 	msg := fmt.Sprintf("user %q (groups=%q) is attempting to grant RBAC permissions not currently held:\n%s", u.GetName(), u.GetGroups(), strings.Join(lines, "\n"))
-	if unresolved != nil {
-		msg += fmt.Sprintf("; resolution errors: %v", []error{unresolved})
+	if len(unresolved) > 0 {
+		msg += fmt.Sprintf("; resolution errors: %v", []error{utilerrors.NewAggregate(unresolved)})
 	}
 	return fmt.Errorf("%s", msg)
 }

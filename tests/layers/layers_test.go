@@ -16,7 +16,7 @@ const module = "rutter.dev/rutter/"
 var order = [][]string{
 	{"runtime/env", "runtime/diag", "runtime/plain", "stdlib", "runbooks"},
 	{"runtime/cluster"},
-	{"runtime/sim", "runtime/mesh", "runtime/seal", "runtime/access"},
+	{"runtime/sim", "runtime/mesh", "runtime/seal", "runtime/lock", "runtime/access"},
 	{"runtime/sim/controllers"},
 	{"runtime/sim/mesh"},
 	{"runtime/effect"},

@@ -3,6 +3,7 @@ package istiod
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 
@@ -39,6 +40,7 @@ func (x *xds) StreamAggregatedResources(stream discovery.AggregatedDiscoveryServ
 		to, _ = p.Addr.(address)
 	}
 	md, _ := metadata.FromIncomingContext(stream.Context())
+	sent := map[string]bool{}
 	token := strings.TrimPrefix(strings.Join(md.Get("authorization"), ""), "Bearer ")
 	for {
 		req, err := stream.Recv()
@@ -48,8 +50,8 @@ func (x *xds) StreamAggregatedResources(stream discovery.AggregatedDiscoveryServ
 		if err != nil {
 			return err
 		}
-		if req.ResponseNonce != "" {
-			continue // an acknowledgement
+		if sent[req.ResponseNonce] {
+			continue // an acknowledgement; istioctl's first request has a nonce too, of its own making
 		}
 		if !x.authenticated || token == "" {
 			return grpcstatus.Error(codes.Unauthenticated, "authentication required")
@@ -58,6 +60,8 @@ func (x *xds) StreamAggregatedResources(stream discovery.AggregatedDiscoveryServ
 		if err != nil {
 			return err
 		}
+		res.Nonce = fmt.Sprintf("%s-%d", to.name, len(sent)+1)
+		sent[res.Nonce] = true
 		if err := stream.Send(res); err != nil {
 			return err
 		}
@@ -69,7 +73,7 @@ func (x *xds) answer(to address, req *discovery.DiscoveryRequest) (*discovery.Di
 	if pod == nil {
 		return nil, grpcstatus.Error(codes.Unavailable, "server is not ready to serve discovery information")
 	}
-	out := &discovery.DiscoveryResponse{TypeUrl: req.TypeUrl, Nonce: "1", VersionInfo: "1"}
+	out := &discovery.DiscoveryResponse{TypeUrl: req.TypeUrl, VersionInfo: "1"}
 	if req.TypeUrl != typeSyncz {
 		return out, nil
 	}

@@ -1,0 +1,107 @@
+// Command cluster builds, starts and stops the real control plane of the
+// end-to-end tests for a person: see the Makefile's cluster-up and cluster-down.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"time"
+
+	"rutter.dev/rutter/tests/e2e/plane"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "cluster:", err)
+		os.Exit(1) //nolint:gocritic // nothing that stop would do matters then
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	f := flag.NewFlagSet("cluster", flag.ExitOnError)
+	root, err := plane.Root()
+	if err != nil {
+		return err
+	}
+	dir := f.String("dir", filepath.Join(root, "bin", "e2e", "cluster"), "where the cluster keeps its state")
+	port := f.Int("first-port", 0, "where the search for free ports begins; 0: 21000")
+	istio := f.String("istio", "", "an Istio version to install, 1.30.3 or 1.31.0; empty: none")
+	if err := f.Parse(args[min(1, len(args)):]); err != nil {
+		return err
+	}
+	verb := ""
+	if len(args) > 0 {
+		verb = args[0]
+	}
+	switch verb {
+	case "build":
+		return build(ctx)
+	case "up":
+		return up(ctx, *dir, *port, *istio)
+	case "down":
+		return down(*dir)
+	}
+	return errors.New("usage: cluster build|up|down [--dir DIR] [--first-port N] [--istio VERSION]")
+}
+
+// build builds everything that the tests run.
+func build(ctx context.Context) error {
+	began := time.Now()
+	if _, err := plane.Build(ctx); err != nil {
+		return err
+	}
+	if _, err := plane.BuildRutter(ctx); err != nil {
+		return err
+	}
+	if _, err := plane.BuildKubectl(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "built in %s\n", time.Since(began).Round(time.Second/10))
+	return nil
+}
+
+func up(ctx context.Context, dir string, port int, istio string) error {
+	if err := build(ctx); err != nil {
+		return err
+	}
+	b, err := plane.Build(ctx)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	p, err := plane.Start(ctx, plane.Options{Binaries: b, Dir: dir, FirstPort: port, Detached: true})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "a cluster with 3 nodes is up after %s; its logs are in %s\n", time.Since(began).Round(time.Second/10), dir)
+	if istio != "" {
+		objs, err := p.IstioManifest(ctx, istio)
+		if err == nil {
+			err = p.InstallIstio(ctx, istio, objs)
+		}
+		if err != nil {
+			return errors.Join(err, p.Stop())
+		}
+		fmt.Fprintf(os.Stderr, "Istio %s is installed after %s\n", istio, time.Since(began).Round(time.Second/10))
+	}
+	fmt.Println(p.Kubeconfig())
+	return nil
+}
+
+func down(dir string) error {
+	p, err := plane.Open(dir)
+	if err != nil {
+		return err
+	}
+	if err := p.Stop(); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}

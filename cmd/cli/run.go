@@ -83,11 +83,7 @@ func (a *app) run(ctx context.Context, f *runFlags, name string) error {
 	if err != nil {
 		return err
 	}
-	if f.target.Policy == "" && root != "" {
-		if p := filepath.Join(root, "rutter.yaml"); exists(p) {
-			f.target.Policy = p
-		}
-	}
+	f.target.adoptPolicy(root)
 	return a.begin(ctx, h, f, renderer, sink, func(s host.Session) error { return h.Run(ctx, a.hard, s, rb, params) })
 }
 

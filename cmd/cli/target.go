@@ -94,6 +94,15 @@ func (a *app) reach(ctx context.Context, t *target, dir string, renderer *lib.Re
 
 func (t *target) invocation() (json.RawMessage, error) { return json.Marshal(t) }
 
+// adoptPolicy takes the policy file of the runbook's root, unless one is named.
+func (t *target) adoptPolicy(root string) {
+	if t.Policy == "" && root != "" {
+		if p := filepath.Join(root, "rutter.yaml"); exists(p) {
+			t.Policy = p
+		}
+	}
+}
+
 // policy reads the organization's policy; nil where there is none.
 func (t *target) policy() (*gate.Policy, error) {
 	if t.Policy == "" {

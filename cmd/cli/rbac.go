@@ -1,0 +1,288 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	rbacv1 "k8s.io/api/rbac/v1"
+
+	"rutter.dev/rutter/runtime/access"
+	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/event"
+	"rutter.dev/rutter/runtime/gate"
+	"rutter.dev/rutter/runtime/host"
+	"rutter.dev/rutter/runtime/interp"
+	"rutter.dev/rutter/runtime/journal"
+	"rutter.dev/rutter/runtime/seal"
+)
+
+type rbacFlags struct {
+	target     target
+	sets       []string
+	params     string
+	root       string
+	name       string
+	output     string
+	namespaces []string
+	subjects   subjects
+}
+
+// subjects are whom the roles are bound to, as kubectl create rolebinding
+// takes them.
+type subjects struct {
+	users, groups, accounts []string
+}
+
+// rbacMesh is the mesh that stands for the user's own: it has workloads of
+// every kind that a run treats in its own way.
+const rbacMesh = "mesh,workloads=30,namespaces=4,on-delete=1,bare-pods=1"
+
+func (a *app) rbacCmd() *cobra.Command {
+	f := &rbacFlags{}
+	cmd := &cobra.Command{
+		Use:   "rbac RUNBOOK",
+		Short: "Print the least roles that a run needs",
+		Long: `Runs the runbook on a simulated cluster, with every approval given, and prints
+the ClusterRole and Roles that hold what the run asked of the API server, and
+nothing more. Each rule says which builtins, gates and steps asked.
+
+Objects that the runbook applies are named. The workloads of a mesh differ from
+cluster to cluster: what the run does to them is allowed in all namespaces, or
+with --namespaces in those alone. What the run does may depend on the mesh, too:
+give --sim YAML of your own cluster's objects to be sure. A run that lacks a
+permission is refused by the API server before its first change where a dry-run
+or a gate can find out, and in any case says what was missing.`,
+		Example: `  rutter rbac istio/in-place --set to=1.31.0 | kubectl apply -f -
+  rutter rbac istio/in-place --set to=1.31.0 --serviceaccount ops:rutter --namespaces shop,web`,
+		Args: exactly(1, 1, "a runbook"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.rbac(cmd.Context(), f, args[0]) },
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&f.target.Sim, "sim", rbacMesh, "the simulated cluster: mesh[,istio=1.30.3,workloads=60,…], or a file or folder of YAML objects")
+	fs.StringVar(&f.target.Policy, "policy", "", "the organization's policy file (default rutter.yaml beside the runbooks, if there is one)")
+	fs.StringVar(&f.target.As, "as", "", "user that runs will impersonate: the roles are for them, and one for who impersonates is added")
+	fs.StringArrayVar(&f.target.AsGroups, "as-group", nil, "group to impersonate (repeatable)")
+	fs.StringArrayVar(&f.sets, "set", nil, "parameter, name=value (repeatable)")
+	fs.StringVar(&f.params, "params", "", "YAML or JSON file of parameters; --set wins")
+	fs.StringVar(&f.root, "root", "", "folder that the runbook may load from (default the nearest one above it with rutter.yaml or .git)")
+	fs.StringVar(&f.name, "name", "", "name of the roles (default rutter-RUNBOOK)")
+	fs.StringVarP(&f.output, "output", "o", "yaml", "yaml, with comments, or json")
+	fs.StringSliceVar(&f.namespaces, "namespaces", nil, "the only namespaces whose workloads runs will restart (default all)")
+	fs.StringArrayVar(&f.subjects.users, "user", nil, "bind the roles to this user (repeatable)")
+	fs.StringArrayVar(&f.subjects.groups, "group", nil, "bind the roles to this group (repeatable)")
+	fs.StringArrayVar(&f.subjects.accounts, "serviceaccount", nil, "bind the roles to this ServiceAccount, NAMESPACE:NAME (repeatable)")
+	return cmd
+}
+
+func (a *app) rbac(ctx context.Context, f *rbacFlags, name string) error {
+	bound, err := f.check()
+	if err != nil {
+		return err
+	}
+	done, err := a.rehearse(ctx, f, name)
+	if err != nil {
+		return err
+	}
+	if f.name == "" {
+		f.name = "rutter-" + done.runbook.Name
+	}
+	got := access.Derive(done.requests, access.Options{Namespaces: f.namespaces})
+	doc := &access.Document{Header: rbacHeader(f, done, &got)}
+	if f.target.As == "" {
+		doc.Roles = access.Roles(f.name, got.Needs, bound)
+	} else {
+		doc.Roles = access.Roles(f.name, got.Needs, f.impersonated(bound))
+		doc.Roles = append(doc.Roles, access.Roles(f.name+"-impersonator", got.Impersonates, bound)...)
+	}
+	if err := a.talk("%d requests of %s %s on a simulated cluster (%s)", len(done.requests), done.runbook.Name, done.runbook.Version, f.target.Sim); err != nil {
+		return err
+	}
+	if f.output == "json" {
+		return doc.JSON(a.env.Stdout)
+	}
+	return doc.YAML(a.env.Stdout)
+}
+
+// dnsName is what Kubernetes takes as the name of a role's namespace, and what
+// this command takes as the name of a role (RBAC itself would take more).
+var dnsName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.:]*[a-z0-9])?$`)
+
+// check judges the flags, and gives the subjects.
+func (f *rbacFlags) check() ([]rbacv1.Subject, error) {
+	if f.output != "yaml" && f.output != "json" {
+		return nil, diag.Usagef("--output "+f.output, "unknown format; expected yaml or json")
+	}
+	if f.name != "" && !dnsName.MatchString(f.name) {
+		return nil, diag.Usagef("--name "+f.name, "is no name of a role; expected letters, digits, - and .")
+	}
+	for _, ns := range f.namespaces {
+		if !dnsName.MatchString(ns) {
+			return nil, diag.Usagef("--namespaces "+ns, "is no name of a namespace")
+		}
+	}
+	if f.target.As == "" && len(f.target.AsGroups) > 0 {
+		return nil, diag.Usagef("--as-group", "goes with --as USER")
+	}
+	var out []rbacv1.Subject
+	for _, u := range f.subjects.users {
+		out = append(out, rbacv1.Subject{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: u})
+	}
+	for _, g := range f.subjects.groups {
+		out = append(out, rbacv1.Subject{Kind: rbacv1.GroupKind, APIGroup: rbacv1.GroupName, Name: g})
+	}
+	for _, s := range f.subjects.accounts {
+		ns, name, ok := strings.Cut(s, ":")
+		if !ok || ns == "" || name == "" {
+			return nil, diag.Usagef("--serviceaccount "+s, "expected NAMESPACE:NAME")
+		}
+		out = append(out, rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: ns, Name: name})
+	}
+	return out, nil
+}
+
+// impersonated is whom the roles of the run are bound to where others
+// impersonate them; nobody where no bindings are wanted.
+func (f *rbacFlags) impersonated(bound []rbacv1.Subject) []rbacv1.Subject {
+	if len(bound) == 0 {
+		return nil
+	}
+	if ns, name, ok := access.ServiceAccount(f.target.As); ok {
+		return []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: ns, Name: name}}
+	}
+	return []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: f.target.As}}
+}
+
+// rehearsed is a run on a simulated cluster that was made to see what it asks.
+type rehearsed struct {
+	runbook  *host.Runbook
+	to       string
+	requests []access.Request
+	note     string // where the mesh comes from
+}
+
+// rehearse runs the runbook on a simulated cluster in memory, and leaves nothing
+// behind.
+func (a *app) rehearse(ctx context.Context, f *rbacFlags, name string) (*rehearsed, error) {
+	renderer := a.renderer()
+	h, err := a.assemble(renderer)
+	if err != nil {
+		return nil, err
+	}
+	rb, params, root, err := a.bind(ctx, h, f, name)
+	if err != nil {
+		return nil, err
+	}
+	f.target.adoptPolicy(root)
+	policy, err := f.target.policy()
+	if err != nil {
+		return nil, err
+	}
+	s, note, err := a.simulate(ctx, f.target.Sim, "", renderer)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = s.Close() }() // in memory: nothing can be lost
+	e := *a.env
+	e.Clock = s.Clock()
+	log := &access.Log{}
+	c, err := cluster.New(s.Config(), "sim", e.Clock, cluster.ClientOptions{Version: version, Record: log.Record})
+	if err != nil {
+		return nil, err
+	}
+	sealer, err := seal.Ephemeral()
+	if err != nil {
+		return nil, err
+	}
+	j, err := journal.Create(journal.NewMemFS(), "/runs", "rbac", e.Clock)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = j.Close() }() // in memory
+	err = h.Run(ctx, a.hard, host.Session{
+		Env: &e, Cluster: c, Journal: j, Sink: event.SinkFunc(func(event.Event) {}), Approver: consent{}, Policy: policy, Sealer: sealer,
+	}, rb, params)
+	if err != nil {
+		return nil, fmt.Errorf("the run on the simulated cluster did not finish, so that what it needs is not known (see it with rutter run %s --sim %s): %w", name, f.target.Sim, err)
+	}
+	requests, err := log.Requests()
+	for i := range requests { // on the simulated cluster nobody but its owner may do anything
+		requests[i].As = access.NewIdentity(f.target.As, f.target.AsGroups)
+	}
+	to, _ := params.Map()["to"].(string)
+	return &rehearsed{runbook: rb, requests: requests, note: note, to: to}, err
+}
+
+func (a *app) bind(ctx context.Context, h *host.Host, f *rbacFlags, name string) (*host.Runbook, *interp.Params, string, error) {
+	l, root, err := a.source(name, f.root, h.Cache)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	defer closeQuietly(l)
+	rb, err := h.Load(ctx, l)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	file, err := paramFile(f.params)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	params, err := rb.Bind(f.sets, file)
+	return rb, params, root, err
+}
+
+// consent answers everything with yes: nothing real is changed.
+type consent struct{}
+
+// Approve implements engine.Approver.
+func (consent) Approve(context.Context, string, string, []string) (string, bool, error) {
+	return "rutter rbac", true, nil
+}
+
+// Leave implements engine.Approver.
+func (consent) Leave(context.Context, []gate.Finding) (string, bool, error) {
+	return "rutter rbac", true, nil
+}
+
+// rbacHeader says what the roles are for and what is not in them.
+func rbacHeader(f *rbacFlags, done *rehearsed, got *access.Access) []string {
+	rb := done.runbook
+	what := rb.Name + " " + rb.Version
+	if done.to != "" {
+		what += " to " + done.to
+	}
+	out := []string{
+		"The least that a run of " + what + " needs, from the requests of one",
+		"on a simulated cluster: " + f.target.Sim + ".",
+		"",
+	}
+	if len(got.Homes) > 0 {
+		out = append(out, "What the runbook applies is named ("+strings.Join(got.Homes, ", ")+"); the workloads of your mesh")
+	} else {
+		out = append(out, "The workloads of your mesh")
+	}
+	if len(f.namespaces) == 0 {
+		out = append(out, "are not known here: rutter rbac --namespaces NAMES narrows what may be done to them.")
+	} else {
+		out = append(out, "may be in "+strings.Join(f.namespaces, ", ")+" alone.")
+	}
+	if len(got.Everybody) > 0 {
+		out = append(
+			out, "",
+			"Left out, because every authenticated user has it by default (system:discovery,",
+			"system:basic-user): discovery, OpenAPI, the version, and what one may do oneself.",
+		)
+	}
+	if slices.ContainsFunc(got.Needs, func(n access.Need) bool { return n.Verb == "escalate" || n.Verb == "bind" }) {
+		out = append(
+			out, "",
+			"escalate and bind: the manifest has roles of its own, and the API server asks who",
+			"applies them for these, or for everything that the roles hold.",
+		)
+	}
+	return out
+}

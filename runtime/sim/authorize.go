@@ -20,13 +20,12 @@ import (
 
 // attributes are what a request is judged by.
 type attributes struct {
-	user                       *User
-	verb                       string
-	path                       string // of a request that is not for a resource
-	group, version             string
-	resource, sub              string
-	namespace, name            string
-	fieldSelector, labelSelect string
+	user            *User
+	verb            string
+	path            string // of a request that is not for a resource
+	group, version  string
+	resource, sub   string
+	namespace, name string
 }
 
 func (a attributes) record() authorizer.AttributesRecord {

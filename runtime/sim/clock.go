@@ -44,7 +44,7 @@ func (c *Cluster) advance(d time.Duration) {
 	if d < 0 {
 		d = 0
 	}
-	end := c.now.Add(d)
+	began, end := c.now, c.now.Add(d)
 	c.settle()
 	for {
 		at, ok := c.sched.next()
@@ -58,7 +58,15 @@ func (c *Cluster) advance(d time.Duration) {
 		c.settle()
 	}
 	c.now = end
+	if !began.Truncate(bookmarkEvery).Equal(end.Truncate(bookmarkEvery)) {
+		for w := range c.watchers {
+			w.offerBookmark(c.st.rv)
+		}
+	}
 }
+
+// bookmarkEvery is how often watches that want bookmarks get one.
+const bookmarkEvery = time.Minute
 
 // Settle lets the controllers run at the present instant until nothing is left
 // to do. Every request does so by itself.

@@ -18,12 +18,9 @@ import (
 	"rutter.dev/rutter/runtime/sim/openapi"
 )
 
-// docCache holds what is derived from the served resources, and the begun
-// lists.
+// docCache holds what is derived from the served resources.
 type docCache struct {
-	docs   map[string][]byte
-	pages  []*page
-	pageNo int
+	docs map[string][]byte
 }
 
 func (d *docCache) invalidate() { d.docs = nil }

@@ -140,6 +140,11 @@ func (c *Cluster) answer(r *http.Request, q *query, body []byte, warnings *[]str
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if q.verb == "get" && q.list.ResourceVersion != "" && q.list.ResourceVersion != "0" {
+		if _, err := c.reached(q.list.ResourceVersion); err != nil {
+			return reply{}, err
+		}
+	}
 	if q.verb == "get" && q.subresource == "" {
 		e := c.st.get(objectKey{q.res.gr(), q.namespace, q.name})
 		if e == nil {
@@ -177,8 +182,8 @@ func writeError(w http.ResponseWriter, err error) {
 
 func statusOf(err error) metav1.Status {
 	var api apierrors.APIStatus
-	if !errors.As(err, &api) {
-		api = apierrors.NewInternalError(err)
+	if !errors.As(err, &api) { // as the server answers what is no API error
+		api = &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: err.Error()}}
 	}
 	st := api.Status()
 	st.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}

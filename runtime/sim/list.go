@@ -2,26 +2,17 @@ package sim
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 )
-
-var listOptionsKind = schema.GroupKind{Group: "meta.k8s.io", Kind: "ListOptions"}
-
-func sendInitialErrors() field.ErrorList {
-	return field.ErrorList{field.Forbidden(field.NewPath("resourceVersionMatch"), "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")}
-}
 
 // filter is what a list or watch selects.
 type filter struct {
@@ -46,8 +37,11 @@ func (s fieldSet) Has(name string) bool { return s.Get(name) != "" }
 
 // Get implements fields.Fields.
 func (s fieldSet) Get(name string) string {
-	if name == "status.successful" {
+	switch name {
+	case "status.successful":
 		name = "status.succeeded"
+	case "source":
+		name = "source.component"
 	}
 	var v any = s.obj.Object
 	for p := range strings.SplitSeq(name, ".") {
@@ -65,16 +59,46 @@ func (s fieldSet) Get(name string) string {
 }
 
 // selectable are the fields that field selectors may name beside
-// metadata.name and metadata.namespace (field label conversions of the API
-// server's scheme).
+// metadata.name and metadata.namespace, of the kinds that have conversions of
+// field labels of their own (pkg/apis of the API server).
 var selectable = map[string]string{
-	"pods":        " spec.nodeName spec.restartPolicy spec.schedulerName spec.serviceAccountName spec.hostNetwork status.phase status.podIP status.nominatedNodeName ",
-	"events":      " involvedObject.kind involvedObject.namespace involvedObject.name involvedObject.uid involvedObject.apiVersion involvedObject.resourceVersion involvedObject.fieldPath reason reportingComponent source type ",
-	"secrets":     " type ",
-	"namespaces":  " status.phase ",
-	"nodes":       " spec.unschedulable ",
-	"replicasets": " status.replicas ",
-	"jobs":        " status.successful ",
+	"pods":                   " spec.nodeName spec.restartPolicy spec.schedulerName spec.serviceAccountName spec.hostNetwork status.phase status.podIP status.podIPs status.nominatedNodeName ",
+	"services":               " spec.clusterIP spec.type ",
+	"events":                 " involvedObject.kind involvedObject.namespace involvedObject.name involvedObject.uid involvedObject.apiVersion involvedObject.resourceVersion involvedObject.fieldPath reason reportingComponent source type ",
+	"secrets":                " type ",
+	"namespaces":             " status.phase ",
+	"nodes":                  " spec.unschedulable ",
+	"replicationcontrollers": " status.replicas ",
+	"jobs.batch":             " status.successful ",
+	"events.events.k8s.io":   " regarding.kind regarding.namespace regarding.name regarding.uid regarding.apiVersion regarding.resourceVersion regarding.fieldPath reason reportingController type ",
+}
+
+// selects refuses a field that the resource's field selectors may not name, in
+// the words of the server.
+func (r *resource) selects(version, name string) error {
+	own, special := selectable[r.gr().String()]
+	common := name == "metadata.name" || name == "metadata.namespace"
+	switch {
+	case r.crd != nil:
+		if v := r.crd.versions[version]; v != nil {
+			for _, f := range v.def.SelectableFields {
+				common = common || strings.TrimPrefix(f.JSONPath, ".") == name
+			}
+		}
+		if !common || name == "metadata.namespace" && !r.namespaced {
+			return fmt.Errorf("field label not supported: %s", name)
+		}
+	case !special:
+		if !common {
+			return fmt.Errorf("%q is not a known field selector: only %q, %q", name, "metadata.name", "metadata.namespace")
+		}
+	case strings.Contains(own, " "+name+" "), name == "metadata.name", common && r.namespaced:
+	case r.plural == "jobs":
+		return fmt.Errorf("field label %q not supported for Job", name)
+	default:
+		return fmt.Errorf("field label not supported: %s", name)
+	}
+	return nil
 }
 
 func parseFields(res *resource, version, text string) (fields.Selector, error) {
@@ -86,17 +110,8 @@ func parseFields(res *resource, version, text string) (fields.Selector, error) {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	for _, r := range sel.Requirements() {
-		ok := r.Field == "metadata.name" || (r.Field == "metadata.namespace" && res.namespaced)
-		if res.crd == nil {
-			ok = ok || strings.Contains(selectable[res.plural], " "+r.Field+" ")
-		} else if v := res.crd.versions[version]; v != nil {
-			for _, f := range v.def.SelectableFields {
-				ok = ok || strings.TrimPrefix(f.JSONPath, ".") == r.Field
-			}
-		}
-		if !ok {
-			gvr := schema.GroupVersionResource{Group: res.group, Version: version, Resource: res.plural}
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("Unable to find %q that match label selector %q, field selector %q: field label not supported: %s", gvr.String(), "", text, r.Field))
+		if err := res.selects(version, r.Field); err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
 		}
 	}
 	return sel, nil
@@ -126,105 +141,12 @@ func (c *Cluster) selectEntries(f filter) []*entry {
 	return out
 }
 
-// page is a list that was begun with a limit: the rest of it is answered from
-// the same state.
-type page struct {
-	id      string
-	rv      uint64
-	entries []*entry
-}
-
-// maxPages bounds the begun lists that are remembered; an older continue token
-// has expired.
-const maxPages = 64
-
-// continuation is what a continue token holds.
-type continuation struct {
-	ID     string `json:"id"`
-	Offset int    `json:"offset"`
-}
-
 // listing is the answer to a list request, before it is written.
 type listing struct {
 	rv        uint64
 	entries   []*entry
 	token     string
 	remaining int
-}
-
-func (c *Cluster) list(q *query) (listing, error) {
-	f, err := q.filter()
-	if err != nil {
-		return listing{}, err
-	}
-	o := q.list
-	if o.Continue != "" {
-		return c.nextPage(o.Continue, int(o.Limit))
-	}
-	if err := c.checkListVersion(o); err != nil {
-		return listing{}, err
-	}
-	all := listing{rv: c.st.rv, entries: c.selectEntries(f)}
-	if o.Limit <= 0 || int(o.Limit) >= len(all.entries) {
-		return all, nil
-	}
-	c.docs.pageNo++
-	p := &page{id: strconv.Itoa(c.docs.pageNo), rv: c.st.rv, entries: all.entries}
-	c.docs.pages = append(c.docs.pages, p)
-	if len(c.docs.pages) > maxPages {
-		c.docs.pages = c.docs.pages[1:]
-	}
-	return p.cut(0, int(o.Limit))
-}
-
-func (c *Cluster) checkListVersion(o metav1.ListOptions) error {
-	if o.ResourceVersion == "" || o.ResourceVersion == "0" {
-		return nil
-	}
-	rv, err := strconv.ParseUint(o.ResourceVersion, 10, 64)
-	if err != nil {
-		return apierrors.NewBadRequest(fmt.Sprintf("invalid resource version %q: %v", o.ResourceVersion, err))
-	}
-	if rv > c.st.rv {
-		return apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", rv, c.st.rv), 1)
-	}
-	if o.ResourceVersionMatch == metav1.ResourceVersionMatchExact && rv != c.st.rv {
-		return apierrors.NewResourceExpired("The provided resource version is too old")
-	}
-	return nil
-}
-
-func (c *Cluster) nextPage(token string, limit int) (listing, error) {
-	b, err := base64.RawURLEncoding.DecodeString(token)
-	var at continuation
-	if err == nil {
-		err = json.Unmarshal(b, &at)
-	}
-	if err != nil {
-		return listing{}, apierrors.NewBadRequest(fmt.Sprintf("continue key is not valid: %v", err))
-	}
-	for _, p := range c.docs.pages {
-		if p.id == at.ID && at.Offset <= len(p.entries) && at.Offset >= 0 {
-			return p.cut(at.Offset, limit)
-		}
-	}
-	return listing{}, apierrors.NewResourceExpired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.")
-}
-
-func (p *page) cut(from, limit int) (listing, error) {
-	end := len(p.entries)
-	if limit > 0 && from+limit < end {
-		end = from + limit
-	}
-	l := listing{rv: p.rv, entries: p.entries[from:end], remaining: len(p.entries) - end}
-	if l.remaining > 0 {
-		b, err := json.Marshal(continuation{ID: p.id, Offset: end})
-		if err != nil {
-			return l, apierrors.NewInternalError(err)
-		}
-		l.token = base64.RawURLEncoding.EncodeToString(b)
-	}
-	return l, nil
 }
 
 // write renders the list from its entries' cached JSON.

@@ -122,7 +122,7 @@ func listOptions(v url.Values) (metav1.ListOptions, error) {
 		}
 		n, err := strconv.ParseInt(v.Get(name), 10, 64)
 		if err != nil {
-			return 0, apierrors.NewBadRequest(fmt.Sprintf("%s: %v", name, err))
+			return 0, apierrors.NewBadRequest(err.Error())
 		}
 		return n, nil
 	}
@@ -141,8 +141,6 @@ func (q *query) setVerb(method string) error {
 	switch method {
 	case http.MethodGet, http.MethodHead:
 		switch {
-		case q.name != "" && q.list.Watch && q.subresource == "":
-			q.list.FieldSelector, q.name, q.verb = "metadata.name="+q.name, "", "watch"
 		case q.name != "":
 			q.verb = "get"
 		case q.list.Watch:
@@ -216,7 +214,7 @@ func (q *query) filter() (filter, error) {
 	if q.list.LabelSelector != "" {
 		sel, err := labels.Parse(q.list.LabelSelector)
 		if err != nil {
-			return f, apierrors.NewBadRequest(fmt.Sprintf("unable to parse requirement: %v", err))
+			return f, apierrors.NewBadRequest(err.Error())
 		}
 		f.labels = sel
 	}

@@ -67,8 +67,12 @@ func TestWatchReplaysFiltersAndExpires(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := cm.Watch(ctx, metav1.ListOptions{ResourceVersion: a.GetResourceVersion()}); !apierrors.IsResourceExpired(err) {
-		t.Errorf("old watch: %v, expected 410", err)
+	if w, err = cm.Watch(ctx, metav1.ListOptions{ResourceVersion: a.GetResourceVersion()}); err != nil {
+		t.Fatal(err)
+	}
+	e, ok := <-w.ResultChan()
+	if err := apierrors.FromObject(e.Object); !ok || e.Type != watch.Error || !apierrors.IsResourceExpired(err) {
+		t.Errorf("old watch: %+v, expected 410 in the stream", e)
 	}
 }
 

@@ -16,15 +16,19 @@ import (
 // watcher is one open watch. The cluster offers it every change; the request's
 // goroutine filters and writes them, away from the cluster's lock.
 type watcher struct {
-	filter filter
+	filter    filter
+	bookmarks bool
 
 	mu     sync.Mutex
 	queue  []change
+	mark   uint64 // version of a bookmark that is due, after the queue
 	closed bool
 	ready  chan struct{}
 }
 
-func newWatcher(f filter) *watcher { return &watcher{filter: f, ready: make(chan struct{}, 1)} }
+func newWatcher(f filter, bookmarks bool) *watcher {
+	return &watcher{filter: f, bookmarks: bookmarks, ready: make(chan struct{}, 1)}
+}
 
 func (w *watcher) offer(ch change) {
 	if ch.key.gr != w.filter.gr || (w.filter.namespace != "" && w.filter.namespace != ch.key.namespace) {
@@ -32,6 +36,17 @@ func (w *watcher) offer(ch change) {
 	}
 	w.mu.Lock()
 	w.queue = append(w.queue, ch)
+	w.mu.Unlock()
+	w.wake()
+}
+
+// offerBookmark tells the watcher that it knows everything up to rv.
+func (w *watcher) offerBookmark(rv uint64) {
+	if !w.bookmarks {
+		return
+	}
+	w.mu.Lock()
+	w.mark = rv
 	w.mu.Unlock()
 	w.wake()
 }
@@ -50,31 +65,33 @@ func (w *watcher) wake() {
 	}
 }
 
-func (w *watcher) take() ([]change, bool) {
+func (w *watcher) take() (queue []change, mark uint64, closed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	q := w.queue
-	w.queue = nil
-	return q, w.closed
+	queue, mark = w.queue, w.mark
+	w.queue, w.mark = nil, 0
+	return queue, mark, w.closed
 }
 
 // serveWatch answers a watch: a stream of events, one JSON document a line.
 func (c *Cluster) serveWatch(rw http.ResponseWriter, r *http.Request, q *query) error {
+	opts := q.list
+	opts.Watch = true
+	if err := validListOptions(opts); err != nil {
+		return err
+	}
 	f, err := q.filter()
 	if err != nil {
 		return err
 	}
-	opts := q.list
 	initialEvents := opts.SendInitialEvents != nil && *opts.SendInitialEvents
-	if initialEvents && opts.ResourceVersionMatch != metav1.ResourceVersionMatchNotOlderThan {
-		return apierrors.NewInvalid(listOptionsKind, "", sendInitialErrors())
-	}
-	w := newWatcher(f)
+	w := newWatcher(f, opts.AllowWatchBookmarks)
 	c.mu.Lock()
-	initial, err := c.startWatch(w, opts.ResourceVersion, initialEvents)
+	initial, err := c.startWatch(w, opts)
 	rv := c.st.rv
 	c.mu.Unlock()
-	if err != nil {
+	expired := apierrors.IsResourceExpired(err)
+	if err != nil && !expired {
 		return err
 	}
 	defer func() {
@@ -85,10 +102,14 @@ func (c *Cluster) serveWatch(rw http.ResponseWriter, r *http.Request, q *query) 
 	rw.Header().Set("Content-Type", q.watchContentType())
 	rw.WriteHeader(http.StatusOK)
 	s := &eventStream{c: c, w: rw, q: q, filter: f, rv: rv}
+	if expired { // the real server opens the stream before it finds out
+		s.fail(err)
+		return nil
+	}
 	for _, e := range initial {
 		s.send("ADDED", e)
 	}
-	if initialEvents {
+	if initialEvents && opts.AllowWatchBookmarks {
 		s.bookmark(true)
 	}
 	s.flush()
@@ -98,14 +119,18 @@ func (c *Cluster) serveWatch(rw http.ResponseWriter, r *http.Request, q *query) 
 // startWatch registers the watcher and returns what it has to be told first:
 // nothing when it starts after a known resourceVersion, whose later changes
 // are queued instead.
-func (c *Cluster) startWatch(w *watcher, from string, initialEvents bool) ([]*entry, error) {
+func (c *Cluster) startWatch(w *watcher, o metav1.ListOptions) ([]*entry, error) {
 	var initial []*entry
-	if from == "" || from == "0" || initialEvents {
+	from := o.ResourceVersion
+	switch {
+	case o.SendInitialEvents != nil && *o.SendInitialEvents:
 		initial = c.selectEntries(w.filter)
-	} else {
+	case (from == "" || from == "0") && o.SendInitialEvents == nil:
+		initial = c.selectEntries(w.filter)
+	case from != "" && from != "0":
 		rv, err := strconv.ParseUint(from, 10, 64)
 		if err != nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version %q: %v", from, err))
+			return nil, fmt.Errorf("resourceVersion: Invalid value: %q: %w", from, err)
 		}
 		changes, ok := c.st.since(rv)
 		if !ok {
@@ -137,11 +162,14 @@ func (s *eventStream) run(r *http.Request, w *watcher, opts metav1.ListOptions) 
 		timeout = t.C
 	}
 	for {
-		changes, closed := w.take()
+		changes, mark, closed := w.take()
 		for _, ch := range changes {
 			s.change(ch)
 		}
-		if len(changes) > 0 {
+		if s.rv = max(s.rv, mark); mark > 0 {
+			s.bookmark(false)
+		}
+		if len(changes) > 0 || mark > 0 {
 			s.flush()
 		}
 		if s.err != nil || closed {
@@ -202,7 +230,7 @@ func (s *eventStream) write(typ string, data []byte) {
 }
 
 func (s *eventStream) bookmark(initialEnd bool) {
-	meta := map[string]any{"resourceVersion": strconv.FormatUint(s.rv, 10), "creationTimestamp": nil}
+	meta := map[string]any{"resourceVersion": strconv.FormatUint(s.rv, 10)}
 	if initialEnd {
 		meta["annotations"] = map[string]any{metav1.InitialEventsAnnotationKey: "true"}
 	}
@@ -216,6 +244,17 @@ func (s *eventStream) bookmark(initialEnd bool) {
 		return
 	}
 	s.write("BOOKMARK", data)
+}
+
+// fail ends the stream with an error.
+func (s *eventStream) fail(err error) {
+	data, merr := json.Marshal(statusOf(err))
+	if merr != nil {
+		s.err = merr
+		return
+	}
+	s.write("ERROR", data)
+	s.flush()
 }
 
 func (s *eventStream) flush() {

@@ -277,11 +277,11 @@ func digestOf(b []byte) ([]byte, error) {
 	return sum[:], nil
 }
 
-// wrapCancelled turns the error of a read or wait that an interrupt cut short
-// into ErrInterrupted.
+// wrapCancelled turns the error of a read or wait that an interrupt, or the
+// loss of the lock, cut short into that.
 func (e *Engine) wrapCancelled(err error) error {
-	if e.soft.Err() != nil && !fatal(err) {
-		return fmt.Errorf("%w (%w)", ErrInterrupted, err)
+	if stopped := e.interrupted(); stopped != nil && !fatal(err) {
+		return fmt.Errorf("%w (%w)", stopped, err)
 	}
 	return err
 }

@@ -24,6 +24,7 @@ import (
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/journal"
+	"rutter.dev/rutter/runtime/lock"
 	"rutter.dev/rutter/runtime/value"
 )
 
@@ -38,6 +39,10 @@ type Options struct {
 	Policy   *gate.Policy
 	Sealer   builtin.Sealer
 	Approver Approver
+	// Lock says how the mesh is locked before the first record is written, and
+	// for whom. Its Cluster, Clock, Namespace and Run are the engine's to fill
+	// in. nil: nobody else can reach the cluster.
+	Lock *lock.Options
 	// Begin describes the run; for a resume it is the journal's own.
 	Begin journal.Begin
 	// Scope is what the runbook declared.
@@ -90,6 +95,12 @@ type Engine struct {
 // first interrupt, hard by the second.
 func Run(soft, hard context.Context, o Options) error {
 	e := newEngine(soft, hard, o)
+	release, held, err := e.lock()
+	if err != nil {
+		return err
+	}
+	defer release()
+	o.Begin.Lock = held
 	if _, err := o.Journal.Append(&o.Begin, true); err != nil {
 		return e.journalError(err)
 	}
@@ -106,7 +117,12 @@ func Resume(soft, hard context.Context, o Options, istioNow string) error {
 	if err := e.pinned(istioNow); err != nil {
 		return err
 	}
-	if _, err := o.Journal.Append(&journal.Resume{Rutter: o.Begin.Rutter, Istio: istioNow}, true); err != nil {
+	release, held, err := e.lock()
+	if err != nil {
+		return err
+	}
+	defer release()
+	if _, err := o.Journal.Append(&journal.Resume{Rutter: o.Begin.Rutter, Istio: istioNow, Lock: held}, true); err != nil {
 		return e.journalError(err)
 	}
 	return e.execute()
@@ -169,7 +185,7 @@ func (e *Engine) execute() error {
 		}
 		err = e.doomed(err)
 	}
-	return e.finish(err)
+	return e.finish(e.unlocked(err))
 }
 
 func (e *Engine) finish(err error) error {
@@ -200,7 +216,7 @@ func statusOf(err error) journal.RunStatus {
 		return journal.RunDone
 	case errors.Is(err, ErrInDoubt), errors.Is(err, ErrDiverged):
 		return journal.RunInDoubt
-	case errors.Is(err, ErrInterrupted), errors.Is(err, context.Canceled):
+	case errors.Is(err, ErrInterrupted), errors.Is(err, context.Canceled), errors.Is(err, lock.ErrLost):
 		return journal.RunInterrupted
 	case errors.As(err, &refusal), errors.Is(err, ErrNotApproved):
 		return journal.RunRefused
@@ -215,6 +231,9 @@ func exitCode(err error) diag.Code {
 	case journal.RunInDoubt:
 		return diag.InDoubt
 	case journal.RunInterrupted:
+		if errors.Is(err, lock.ErrLost) {
+			return diag.InDoubt
+		}
 		return diag.Interrupted
 	case journal.RunRefused:
 		return diag.Blocked
@@ -232,7 +251,7 @@ func fatal(err error) bool {
 	var refusal *gate.Refusal
 	var budget interface{ BudgetExhausted() bool }
 	return errors.As(err, &refusal) || errors.As(err, &budget) ||
-		errors.Is(err, ErrInterrupted) || errors.Is(err, ErrInDoubt) || errors.Is(err, ErrDiverged) ||
+		errors.Is(err, ErrInterrupted) || errors.Is(err, ErrInDoubt) || errors.Is(err, ErrDiverged) || errors.Is(err, lock.ErrLost) ||
 		errors.Is(err, ErrNotApproved) || errors.Is(err, ErrMisuse) || errors.Is(err, context.Canceled) || errors.Is(err, journal.ErrBroken)
 }
 
@@ -286,8 +305,12 @@ func (e *Engine) append(b journal.Body) (uint64, error) {
 	return seq, nil
 }
 
-// interrupted returns ErrInterrupted once an operator has asked to stop.
+// interrupted returns ErrInterrupted once an operator has asked to stop, and
+// lock.ErrLost once the mesh is not this run's any more.
 func (e *Engine) interrupted() error {
+	if err := e.fenced(); err != nil {
+		return err
+	}
 	if e.soft.Err() != nil {
 		return ErrInterrupted
 	}

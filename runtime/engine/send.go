@@ -11,8 +11,9 @@ import (
 	"rutter.dev/rutter/runtime/effect"
 )
 
-// perform sends the requests. After the first error, or when an operator asks
-// to stop, none that has not begun is sent.
+// perform sends the requests. After the first error, when an operator asks to
+// stop, or when the mesh is not this run's any more, none that has not begun is
+// sent.
 func (s *submitter) perform(ps []*pending) {
 	var failed atomic.Bool
 	each := s.e.parallel
@@ -21,7 +22,7 @@ func (s *submitter) perform(ps []*pending) {
 	}
 	each(len(ps), func(i int) {
 		p := ps[i]
-		if failed.Load() || s.e.soft.Err() != nil {
+		if failed.Load() || s.e.soft.Err() != nil || s.e.check() != nil {
 			p.err = errNotSent
 			return
 		}
@@ -54,6 +55,9 @@ func (s *submitter) send(p *pending) error {
 		case errors.Is(err, cluster.ErrThrottled) && !errors.Is(err, cluster.ErrDisruption) && try < throttleTries:
 			if e.o.Env.Clock.Sleep(e.soft, wait) != nil {
 				return err // it was not executed: an interrupt needs to wait for nothing
+			}
+			if e.check() != nil {
+				return err
 			}
 			wait *= 2
 			continue

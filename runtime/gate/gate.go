@@ -19,6 +19,7 @@ type Code string
 // The gates that exist so far (DESIGN §3).
 const (
 	ClusterPinned     Code = "RUT001"
+	LockHeld          Code = "RUT002"
 	VersionPath       Code = "RUT003"
 	PrecheckPassed    Code = "RUT004"
 	BackupCovers      Code = "RUT005"
@@ -114,6 +115,7 @@ type Run struct {
 	Created    map[string]bool // Ref.ID() of objects that this run created
 	Scope      Rules           // declared by runbook(scope = …); zero means everything
 	Policy     *Policy
+	Fence      Fence // nil: nobody else can reach the cluster
 	Now        time.Time
 	// Forecast: the whole call is judged before its first write, assuming that
 	// earlier effects of the same call succeed.

@@ -12,7 +12,7 @@ import (
 // All lists the gates in the order in which they run.
 func All() []*Gate {
 	return []*Gate{
-		clusterPinned, versionPath, precheckPassed, backupCovers, dryRun,
+		clusterPinned, lockHeld, versionPath, precheckPassed, backupCovers, dryRun,
 		reviewed, controlPlaneReady, disruption, scope,
 	}
 }
@@ -20,16 +20,16 @@ func All() []*Gate {
 // byClass is which gates an effect of a class passes. The table in the docs is
 // made from it.
 var byClass = map[effect.Class][]Code{
-	effect.CRD:          {ClusterPinned, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
-	effect.Webhook:      {ClusterPinned, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
-	effect.Tag:          {ClusterPinned, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Scope},
-	effect.ControlPlane: {ClusterPinned, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
-	effect.Gateway:      {ClusterPinned, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, Scope},
-	effect.MeshConfig:   {ClusterPinned, BackupCovers, DryRun, ReviewedDigest, Scope},
-	effect.Relabel:      {ClusterPinned, BackupCovers, DryRun, ReviewedDigest, Scope},
-	effect.Restart:      {ClusterPinned, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, Scope},
-	effect.Eviction:     {ClusterPinned, DryRun, ControlPlaneReady, Disruption, Scope},
-	effect.Plain:        {ClusterPinned, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.CRD:          {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.Webhook:      {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.Tag:          {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Scope},
+	effect.ControlPlane: {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.Gateway:      {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, Scope},
+	effect.MeshConfig:   {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.Relabel:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.Restart:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, Scope},
+	effect.Eviction:     {ClusterPinned, LockHeld, DryRun, ControlPlaneReady, Disruption, Scope},
+	effect.Plain:        {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope},
 }
 
 // For returns the codes of the gates that effects of class c pass, in order.

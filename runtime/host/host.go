@@ -22,6 +22,7 @@ import (
 	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/loader"
+	"rutter.dev/rutter/runtime/lock"
 	"rutter.dev/rutter/runtime/mesh"
 	"rutter.dev/rutter/runtime/value"
 )
@@ -45,6 +46,9 @@ type Session struct {
 	Approver engine.Approver
 	Policy   *gate.Policy
 	Sealer   builtin.Sealer
+	// Lock says for whom the mesh is locked while the run lasts; nil where
+	// nobody else can reach the cluster.
+	Lock *lock.Options
 	// Invocation is the command line's own, kept in the journal for a resume.
 	Invocation json.RawMessage
 }
@@ -184,7 +188,7 @@ func (h *Host) options(s Session, begin journal.Begin, rb *Runbook, p *interp.Pa
 	rb.cluster.set(begin.Context, begin.ClusterUID)
 	return engine.Options{
 		Env: s.Env, Cluster: s.Cluster, Journal: s.Journal, Sink: s.Sink, Builtins: h.Builtins, Codec: codec,
-		Policy: s.Policy, Sealer: s.Sealer, Approver: s.Approver, Begin: begin, Scope: rb.Scope,
+		Policy: s.Policy, Sealer: s.Sealer, Approver: s.Approver, Lock: s.Lock, Begin: begin, Scope: rb.Scope,
 		Exec: func(ctx context.Context, prepare func(*starlark.Thread)) error {
 			return rb.Exec(ctx, p, interp.ExecOptions{Limits: h.Limits, Print: func(pos diag.Pos, msg string) {
 				s.Sink.Emit(event.Event{Time: s.Env.Clock.Now(), Body: &event.Log{Level: "info", Message: msg}})

@@ -106,6 +106,8 @@ type Begin struct {
 	To         string          `json:"to,omitempty"`         // target Istio version
 	Rutter     string          `json:"rutter,omitempty"`     // version of rutter
 	Policy     string          `json:"policy,omitempty"`     // digest of the policy in force
+	// Lock is by what the process that began holds the mesh.
+	Lock *Lock `json:"lock,omitempty"`
 	// Invocation is what a later command needs to reach the same cluster and
 	// options again; owned by the command line, opaque here.
 	Invocation json.RawMessage `json:"invocation,omitempty"`
@@ -117,8 +119,18 @@ type Resume struct {
 	Policy string `json:"policy,omitempty"`
 	// Istio is the control plane version found when resuming.
 	Istio string `json:"istio,omitempty"`
+	Lock  *Lock  `json:"lock,omitempty"` // of the process that resumes
 	// Rollback: the run is being undone, not finished.
 	Rollback bool `json:"rollback,omitempty"`
+}
+
+// Lock is the Lease by which a process holds the mesh. Who knows the nonce may
+// take it away (rutter unlock).
+type Lock struct {
+	Namespace string `json:"namespace"`
+	Nonce     string `json:"nonce"`
+	Holder    string `json:"holder,omitempty"`
+	Host      string `json:"host,omitempty"`
 }
 
 // StepStart marks that a step began (or began again, after a resume or retry).

@@ -32,7 +32,7 @@ func (p *Pods) handler() http.Handler {
 				w.WriteHeader(http.StatusUnauthorized)
 				return
 			}
-			pod, proxies := p.self(to)
+			pod, proxies, _ := p.self(to)
 			if pod == nil {
 				w.WriteHeader(http.StatusServiceUnavailable)
 				return

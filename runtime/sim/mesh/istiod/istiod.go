@@ -139,15 +139,16 @@ func (p *Pods) Exec(_ context.Context, pod *unstructured.Unstructured, container
 	return 0, nil
 }
 
-// self is the istiod pod that a connection leads to, nil when it is gone, and
-// its proxies.
-func (p *Pods) self(to address) (pod *unstructured.Unstructured, proxies []mesh.Proxy) {
+// self is the istiod pod that a connection leads to, nil when it is gone, its
+// proxies, and the virtual time.
+func (p *Pods) self(to address) (pod *unstructured.Unstructured, proxies []mesh.Proxy, now time.Time) {
 	p.view(func(v sim.View) {
+		now = v.Now()
 		if pod = v.Get(grPods, to.namespace, to.name); pod != nil {
 			proxies = p.istiods.Proxies(v, pod)
 		}
 	})
-	return pod, proxies
+	return pod, proxies, now
 }
 
 // version is the build of an istiod, from the image of its discovery

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	admin "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -69,7 +70,7 @@ func (x *xds) StreamAggregatedResources(stream discovery.AggregatedDiscoveryServ
 }
 
 func (x *xds) answer(to address, req *discovery.DiscoveryRequest) (*discovery.DiscoveryResponse, error) {
-	pod, proxies := x.pods.self(to)
+	pod, proxies, now := x.pods.self(to)
 	if pod == nil {
 		return nil, grpcstatus.Error(codes.Unavailable, "server is not ready to serve discovery information")
 	}
@@ -87,7 +88,7 @@ func (x *xds) answer(to address, req *discovery.DiscoveryRequest) (*discovery.Di
 	}
 	out.ControlPlane = &core.ControlPlane{Identifier: string(id)}
 	for _, p := range proxies {
-		one, err := clientConfig(p)
+		one, err := clientConfig(p, time.Since(now))
 		if err != nil {
 			return nil, err
 		}
@@ -97,8 +98,9 @@ func (x *xds) answer(to address, req *discovery.DiscoveryRequest) (*discovery.Di
 }
 
 // clientConfig is one proxy in the answer (debugSyncz in
-// pilot/pkg/xds/statusgen.go).
-func clientConfig(p mesh.Proxy) (*anypb.Any, error) {
+// pilot/pkg/xds/statusgen.go). Clients compare its times with their own clock,
+// which is ahead of the virtual one by some time.
+func clientConfig(p mesh.Proxy, ahead time.Duration) (*anypb.Any, error) {
 	meta, err := structpb.NewStruct(map[string]any{"CLUSTER_ID": clusterID, "NAMESPACE": p.Namespace, "ISTIO_VERSION": p.Version})
 	if err != nil {
 		return nil, err
@@ -109,9 +111,9 @@ func clientConfig(p mesh.Proxy) (*anypb.Any, error) {
 		mesh.NotSent: status.ConfigStatus_NOT_SENT, mesh.Refused: status.ConfigStatus_ERROR,
 	}
 	for _, r := range p.Resources {
-		g := &status.ClientConfig_GenericXdsConfig{TypeUrl: r.TypeURL, ConfigStatus: states[r.State], LastUpdated: timestamppb.New(r.SentAt)}
+		g := &status.ClientConfig_GenericXdsConfig{TypeUrl: r.TypeURL, ConfigStatus: states[r.State], LastUpdated: timestamppb.New(r.SentAt.Add(ahead))}
 		if r.Error != "" {
-			g.ErrorState = &admin.UpdateFailureState{LastUpdateAttempt: timestamppb.New(r.SentAt), Details: r.Error}
+			g.ErrorState = &admin.UpdateFailureState{LastUpdateAttempt: timestamppb.New(r.SentAt.Add(ahead)), Details: r.Error}
 		}
 		cc.GenericXdsConfigs = append(cc.GenericXdsConfigs, g)
 	}

@@ -219,11 +219,12 @@ func (e *Engine) plan(c *builtin.Call, f *frame, n int, spec *builtin.Spec, a an
 	for _, ef := range plan.Effects {
 		e.classify(spec, ef)
 	}
-	e.emit(f.path, &event.PlanMade{Builtin: spec.Name, Effects: len(plan.Effects), Notes: plan.Notes})
-	for _, ef := range plan.Effects {
+	es := allowed(f, plan.Effects)
+	e.emit(f.path, &event.PlanMade{Builtin: spec.Name, Effects: len(es), Notes: plan.Notes})
+	for _, ef := range es {
 		e.emit(f.path, &event.EffectPlanned{Change: event.ChangeOf("", Summary(ef), ef)})
 	}
-	if err := e.forecast(f, spec, plan.Effects); err != nil {
+	if err := e.forecast(f, spec, es); err != nil {
 		return nil, err
 	}
 	if recordable := !slices.ContainsFunc(plan.Effects, (*effect.Effect).HoldsSecret); !recordable {

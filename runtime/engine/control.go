@@ -112,16 +112,33 @@ func (e *Engine) uncovered() []string {
 	return out
 }
 
-// withLeave turns the asks that an operator has answered into warnings.
-func (e *Engine) withLeave(fs []gate.Finding) []gate.Finding {
+// withLeave turns the asks that an operator has answered into warnings: in this
+// process for the gate and the object, from the journal for this very effect.
+func (e *Engine) withLeave(fs []gate.Finding, es []*effect.Effect) []gate.Finding {
 	out := slices.Clone(fs)
 	for i, f := range out {
-		if f.Verdict == gate.Ask && e.leave[leaveKey(f)] {
+		if f.Verdict != gate.Ask {
+			continue
+		}
+		if e.leave[leaveKey(f)] || e.ledger.leave[leaveFor(string(f.Code), f.Ref.ID(), digestIn(es, f))] {
 			out[i].Verdict = gate.Warn
 		}
 	}
 	return out
 }
+
+// digestIn is the digest of the effect that a finding is about.
+func digestIn(es []*effect.Effect, f gate.Finding) string {
+	for _, ef := range es {
+		if ef.Ref.ID() == f.Ref.ID() {
+			return ef.Digest()
+		}
+	}
+	return ""
+}
+
+// leaveFor is what leave in the journal covers.
+func leaveFor(code, object, digest string) string { return code + " " + object + " " + digest }
 
 // Attempt implements builtin.Host: it runs fn and gives its failure to the
 // script as a value. What is fatal passes through.

@@ -57,9 +57,17 @@ func (e *Engine) doubt(f *frame, key string) error {
 		if obj != nil && obj.GetKind() != "Secret" {
 			rec.result = &effect.Result{Object: obj, Observed: true}
 		}
+		if !e.onlyPlanned() {
+			if err := e.changed(out, rec.effect, obj); err != nil {
+				return err
+			}
+		}
+		rec.uid, rec.delta, rec.known = uidOf(obj), effect.Delta(rec.effect.Before, obj), rec.effect.Before != nil && obj != nil
 	}
-	if _, err := e.o.Journal.Append(out, true); err != nil {
-		return e.journalError(err)
+	if !e.onlyPlanned() {
+		if _, err := e.o.Journal.Append(out, true); err != nil {
+			return e.journalError(err)
+		}
 	}
 	rec.status = out.Status
 	e.emit(f.path, &event.EffectObserved{Change: event.ChangeOf(key, Summary(rec.effect), rec.effect), Observation: seen})
@@ -115,4 +123,11 @@ func differ(a, b *cluster.Object) (bool, error) {
 	}
 	y, err := cluster.Digest(b)
 	return x != y, err
+}
+
+func uidOf(o *cluster.Object) string {
+	if o == nil {
+		return ""
+	}
+	return string(o.GetUID())
 }

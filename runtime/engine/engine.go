@@ -49,6 +49,15 @@ type Options struct {
 	Scope gate.Rules
 	// Exec calls run(p) on a run thread that the engine has prepared.
 	Exec func(ctx context.Context, prepare func(*starlark.Thread)) error
+	// Invoke calls fn on a run thread in the same way; Function finds a function
+	// of the runbook by name, nil where there is none. Both are for a rollback.
+	Invoke   func(ctx context.Context, fn starlark.Callable, prepare func(*starlark.Thread)) error
+	Function func(name string) starlark.Callable
+	// Rutter is the version of this program.
+	Rutter string
+	// Evidence writes what was found when a step failed into the run's folder,
+	// and gives the file's path; nil keeps none.
+	Evidence func(name string, content []byte) (path string, err error)
 }
 
 // Approver answers for the operator.
@@ -70,6 +79,8 @@ var (
 	ErrDiverged = errors.New("the runbook took another way than the journal says")
 	// ErrNotApproved: an operator refused, or nobody was there to ask.
 	ErrNotApproved = errors.New("not approved")
+	// ErrRollback: the run is being undone or was, so it can't be gone on with.
+	ErrRollback = errors.New("the run was given to a rollback")
 	// ErrMisuse: the runbook is wrong in itself (a change outside of a step, two
 	// steps of one name): not something that a script can handle.
 	ErrMisuse = errors.New("misuse")
@@ -89,6 +100,8 @@ type Engine struct {
 	began  time.Time
 	resume bool
 	doom   error // the first fatal error: the run ends with it, whoever drops it
+
+	rollback *rollback // nil unless the run is being undone
 }
 
 // Run begins a new run and carries it to its end. soft is cancelled by the
@@ -113,6 +126,12 @@ func Resume(soft, hard context.Context, o Options, istioNow string) error {
 	e.resume = true
 	if err := e.load(); err != nil {
 		return err
+	}
+	if e.ledger.rollback {
+		return &diag.Error{
+			Code: diag.Usage, Subject: "run " + o.Begin.Run, Err: ErrRollback, Changed: "nothing by this command",
+			Next: "rutter rollback " + o.Begin.Run + " finishes it; rutter run begins another",
+		}
 	}
 	if err := e.pinned(istioNow); err != nil {
 		return err
@@ -143,17 +162,8 @@ func newEngine(soft, hard context.Context, o Options) *Engine {
 // pinned refuses to go on against another cluster, or one whose Istio is
 // neither the version that the run began with nor its target (ruling 4).
 func (e *Engine) pinned(istioNow string) error {
-	uid, err := e.o.Cluster.UID(e.soft)
-	if err != nil {
-		return fmt.Errorf("run %s: cluster identity: %w", e.run.ID, err)
-	}
-	if uid != e.run.ClusterUID {
-		return &diag.Error{
-			Code: diag.Blocked, Subject: "run " + e.run.ID,
-			Problem: fmt.Sprintf("it began on cluster %s, this is %s", e.run.ClusterUID, uid),
-			Expect:  "the cluster that it began on", Changed: "nothing by this command",
-			Next: "rutter resume " + e.run.ID + " --context CONTEXT",
-		}
+	if err := e.sameCluster(); err != nil {
+		return err
 	}
 	if istioNow != "" && e.run.From != "" && istioNow != e.run.From && istioNow != e.run.To {
 		return &diag.Error{

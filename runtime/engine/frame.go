@@ -29,12 +29,15 @@ type frame struct {
 	attempts []*Attempted   // results that the script has yet to look at
 	replay   *stepRecord    // what an interrupted pass left; nil when live
 	counts   event.Counts
+	// only, where it is set, are the objects (Ref.ID) that may be written: those
+	// of a step that is being undone.
+	only map[string]*undone
 }
 
 func (e *Engine) newFrame(parent *frame, path string, ctx context.Context) *frame {
 	f := &frame{parent: parent, path: path, ctx: ctx, inner: map[string]bool{}, equals: map[string]int{}}
 	if parent != nil {
-		f.deadline = parent.deadline
+		f.deadline, f.only = parent.deadline, parent.only
 	}
 	if e.resume {
 		if s := e.ledger.steps[path]; s != nil && !s.ended {
@@ -102,6 +105,14 @@ func (f *frame) occurrence(digest string) int {
 	n := f.equals[digest]
 	f.equals[digest]++
 	return n
+}
+
+// depthOf is how deep a step lies, 0 for an outermost one.
+func depthOf(path string) int {
+	if strings.HasPrefix(path, rollbackPath) {
+		_, path, _ = strings.Cut(path[1:], "/")
+	}
+	return strings.Count(path, "/")
 }
 
 // late reports whether the time of the step is over.

@@ -28,7 +28,7 @@ func (e *Engine) forecast(f *frame, spec *builtin.Spec, es []*effect.Effect) err
 	for _, fs := range found {
 		all = append(all, fs...)
 	}
-	return e.judged(f, spec.Name, "", all, nil, true)
+	return e.judged(f, spec.Name, "", e.withLeave(e.wayOut(all), es), es, true)
 }
 
 // undeclared finds effects of a class that the builtin did not declare: a
@@ -48,7 +48,7 @@ func undeclared(spec *builtin.Spec, es []*effect.Effect) []gate.Finding {
 
 // judged acts on findings: shows them, asks for leave where a gate asks, and
 // refuses where one blocks.
-func (e *Engine) judged(f *frame, name, key string, all []gate.Finding, ef *effect.Effect, forecast bool) error {
+func (e *Engine) judged(f *frame, name, key string, all []gate.Finding, es []*effect.Effect, forecast bool) error {
 	shown := worse(all)
 	if len(shown) > 0 {
 		e.emit(f.path, &event.Findings{Forecast: forecast, Findings: shown})
@@ -57,7 +57,7 @@ func (e *Engine) judged(f *frame, name, key string, all []gate.Finding, ef *effe
 	if verdict == gate.Ask {
 		by, granted, err := e.o.Approver.Leave(f.ctx, shown)
 		if err == nil && granted {
-			return e.left(f, by, shown)
+			return e.left(f, by, shown, es)
 		}
 		if err := e.interrupted(); err != nil {
 			return err
@@ -69,17 +69,24 @@ func (e *Engine) judged(f *frame, name, key string, all []gate.Finding, ef *effe
 	if _, err := e.o.Journal.Append(&journal.Refused{Step: f.path, Builtin: name, Key: key, Forecast: forecast, Findings: shown}, true); err != nil {
 		return e.journalError(err)
 	}
-	return e.doomed(&gate.Refusal{Findings: shown, Forecast: forecast, Effect: ef})
+	refusal := &gate.Refusal{Findings: shown, Forecast: forecast}
+	if !forecast && len(es) == 1 {
+		refusal.Effect = es[0]
+	}
+	return e.doomed(refusal)
 }
 
 // left records that an operator gave leave where gates asked.
-func (e *Engine) left(f *frame, by string, fs []gate.Finding) error {
+func (e *Engine) left(f *frame, by string, fs []gate.Finding, es []*effect.Effect) error {
 	for _, x := range fs {
 		if x.Verdict != gate.Ask {
 			continue
 		}
 		e.leave[leaveKey(x)] = true
-		a := &journal.Approval{Step: f.path, Message: x.Problem, Granted: true, By: by, Gate: string(x.Code)}
+		a := &journal.Approval{
+			Step: f.path, Message: x.Problem, Granted: true, By: by, Gate: string(x.Code),
+			Object: x.Ref.ID(), Effect: digestIn(es, x),
+		}
 		if _, err := e.append(a); err != nil {
 			return err
 		}

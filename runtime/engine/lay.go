@@ -74,6 +74,9 @@ func (r *retold) Is(target error) bool { return errors.Is(r.err, target) }
 // next is what to type after err. A runbook that is wrong in itself stays so
 // when it is resumed, because a resume runs it as it was.
 func (e *Engine) next(err error) string {
+	if e.rollback != nil {
+		return e.rollback.next(e.run.ID)
+	}
 	if exitCode(err) == diag.Usage {
 		return "mend the runbook, and rutter run it again"
 	}

@@ -21,6 +21,15 @@ type ledger struct {
 	order   []string          // step paths in the order of their first start
 	last    map[string]string // Ref.ID() to the key of the last effect made on it
 	changed int               // effects made
+	leave   map[string]bool   // leave that an operator gave, by leaveFor
+	facts   []effect.Fact     // of every call
+	foreign map[string]bool   // whether what others changed of an object is overwritten
+
+	// rollback: the run is being undone. From then on the records are the
+	// rollback's own, and until is the step after which it undoes.
+	rollback bool
+	until    string
+	ended    journal.RunStatus // how it ended last; "" while it has not
 }
 
 // made enters an effect that happened.
@@ -52,6 +61,9 @@ type stepRecord struct {
 	intent   uint64 // the last Intent of its own
 	last     uint64 // the last Call of its own
 	restored bool   // its facts are back
+	args     string // digest of function and arguments
+	undo     json.RawMessage
+	end      uint64 // of the StepEnd that finished it
 }
 
 type callRecord struct {
@@ -72,10 +84,17 @@ type effectRecord struct {
 	effect  *effect.Effect
 	status  journal.Status // "" while in doubt
 	result  *effect.Result
+
+	key, step string
+	undoes    bool           // made by a rollback
+	uid       string         // the target's, after it
+	delta     map[string]any // what it changed of its before-image
+	known     bool           // delta is known
+	earlier   *effectRecord  // the same effect, made before and undone by somebody
 }
 
 func newLedger() *ledger {
-	return &ledger{steps: map[string]*stepRecord{}, effects: map[string]*effectRecord{}, created: map[string]bool{}, last: map[string]string{}}
+	return &ledger{steps: map[string]*stepRecord{}, effects: map[string]*effectRecord{}, created: map[string]bool{}, last: map[string]string{}, leave: map[string]bool{}, foreign: map[string]bool{}}
 }
 
 // step returns the record of path, making an empty one.

@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+
+	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/journal"
 )
@@ -18,18 +21,57 @@ func (e *Engine) load() error {
 		if err != nil {
 			return fmt.Errorf("run %s: journal: %w", e.run.ID, err)
 		}
-		if err := e.ledger.take(e.o.Journal, rec.Seq, body); err != nil {
+		if err := e.ledger.take(source{e.o.Journal, e.o.Sealer}, rec.Seq, body); err != nil {
 			return fmt.Errorf("run %s: journal: record %d: %w", e.run.ID, rec.Seq, err)
 		}
 	}
 	return nil
 }
 
+// source is where a ledger reads what is not in the records themselves.
+type source struct {
+	journal.Blobs
+	sealer builtin.Sealer
+}
+
+// unseal opens a sealed blob as JSON. A key that is not the one it was sealed
+// with is no error of the journal: what is sealed stays unknown.
+func (s source) unseal(digest string, into any) (bool, error) {
+	if s.sealer == nil {
+		return false, nil
+	}
+	sealed, err := s.Get(digest)
+	if err != nil {
+		return false, err
+	}
+	raw, err := s.sealer.Open(sealed)
+	if err != nil {
+		return false, nil
+	}
+	return true, json.Unmarshal(raw, into)
+}
+
 // take enters one record into the ledger.
-func (l *ledger) take(blobs journal.Blobs, seq uint64, body journal.Body) error {
+func (l *ledger) take(blobs source, seq uint64, body journal.Body) error {
+	l.ended = ""
 	switch b := body.(type) {
+	case *journal.Resume:
+		if b.Rollback {
+			l.rollback, l.until = true, b.Until
+		}
+	case *journal.End:
+		l.ended = b.Status
+	case *journal.Approval:
+		switch {
+		case b.Gate == foreignGate:
+			l.foreign[b.Object] = b.Granted
+		case b.Gate != "" && b.Granted:
+			l.leave[leaveFor(b.Gate, b.Object, b.Effect)] = true
+		}
 	case *journal.StepStart:
-		l.step(b.Path).begin(seq, b.Attempt)
+		s := l.step(b.Path)
+		s.begin(seq, b.Attempt)
+		s.args, s.undo = b.Args, b.Undo
 	case *journal.StepEnd:
 		return l.takeEnd(blobs, seq, b)
 	case *journal.Call:
@@ -46,11 +88,23 @@ func (l *ledger) take(blobs journal.Blobs, seq uint64, body journal.Body) error 
 		c := l.step(b.Step).entry(b.Seq)
 		*c = callRecord{seq: seq, n: b.Seq, builtin: b.Builtin, args: b.Args, plan: p}
 	case *journal.Intent:
-		l.effects[b.Key] = &effectRecord{seq: seq, attempt: b.Attempt, effect: b.Effect}
+		r := &effectRecord{seq: seq, attempt: b.Attempt, effect: b.Effect, key: b.Key, step: b.Step, undoes: l.rollback}
+		if b.Sealed != "" {
+			plain := &effect.Effect{}
+			if ok, err := blobs.unseal(b.Sealed, plain); err != nil {
+				return err
+			} else if ok {
+				r.effect = plain
+			}
+		}
+		if old := l.effects[b.Key]; old != nil && happened(old.status) {
+			r.earlier = old // made again, because somebody had undone it
+		}
+		l.effects[b.Key] = r
 		l.advance(b.Step, seq)
 		l.step(b.Step).intent = seq
 	case *journal.Outcome:
-		l.takeOutcome(b)
+		return l.takeOutcome(blobs, b)
 	}
 	return nil
 }
@@ -72,7 +126,7 @@ func (s *stepRecord) begin(seq uint64, attempt int) {
 	s.seq, s.attempt, s.ended, s.handled = seq, attempt, false, false
 }
 
-func (l *ledger) takeEnd(blobs journal.Blobs, seq uint64, b *journal.StepEnd) error {
+func (l *ledger) takeEnd(blobs source, seq uint64, b *journal.StepEnd) error {
 	raw, err := journal.LoadValue(blobs, b.Value)
 	if err != nil {
 		return err
@@ -80,12 +134,13 @@ func (l *ledger) takeEnd(blobs journal.Blobs, seq uint64, b *journal.StepEnd) er
 	s := l.step(b.Path)
 	s.ended, s.ok, s.handled, s.value, s.err = true, b.OK, b.Handled, raw, b.Error
 	if b.OK || b.Handled {
+		s.end = seq
 		l.advance(parentPath(b.Path), seq)
 	}
 	return nil
 }
 
-func (l *ledger) takeCall(blobs journal.Blobs, seq uint64, b *journal.Call) error {
+func (l *ledger) takeCall(blobs source, seq uint64, b *journal.Call) error {
 	raw, err := journal.LoadValue(blobs, b.Value)
 	if err != nil {
 		return err
@@ -96,6 +151,7 @@ func (l *ledger) takeCall(blobs journal.Blobs, seq uint64, b *journal.Call) erro
 		*c = callRecord{n: b.Seq, builtin: b.Builtin, args: b.Args}
 	}
 	c.seq, c.value, c.err, c.done, c.facts = seq, raw, b.Error, true, b.Facts
+	l.facts = append(l.facts, b.Facts...)
 	if s.intent > s.last && b.Error == "" {
 		// The call made changes and is over: planned again, it would find nothing
 		// left to do and return another value.
@@ -118,16 +174,37 @@ func (s *stepRecord) entry(n int) *callRecord {
 	return c
 }
 
-func (l *ledger) takeOutcome(b *journal.Outcome) {
+func (l *ledger) takeOutcome(blobs source, b *journal.Outcome) error {
 	r := l.effects[b.Key]
 	if r == nil || b.Status == journal.InDoubt {
-		return
+		return nil
 	}
-	r.status, r.result = b.Status, b.Result
-	if b.Status == journal.Done || b.Status == journal.Observed {
+	r.status, r.result, r.uid = b.Status, b.Result, b.UID
+	switch {
+	case b.Sealed != "":
+		ok, err := blobs.unseal(b.Sealed, &r.delta)
+		if err != nil {
+			return err
+		}
+		r.known = ok
+	case b.Delta.Inline != nil || b.Delta.Blob != "":
+		raw, err := journal.LoadValue(blobs, b.Delta)
+		if err != nil {
+			return err
+		}
+		if err := utiljson.Unmarshal(raw, &r.delta); err != nil {
+			return err
+		}
+		r.known = true
+	}
+	if happened(b.Status) {
 		l.made(b.Key, r.effect)
 	}
+	return nil
 }
+
+// happened: the effect is in the cluster.
+func happened(s journal.Status) bool { return s == journal.Done || s == journal.Observed }
 
 // factsBelow lists what the calls of a finished step, and of the steps inside
 // it, established, in the order of the journal.

@@ -81,7 +81,7 @@ func (e *Engine) finishedStep(path, name string) (starlark.Value, error, bool) {
 			e.run.Facts.Add(f)
 		}
 	}
-	depth := strings.Count(path, "/")
+	depth := depthOf(path)
 	e.emit(path, &event.StepEnded{Name: name, Depth: depth, OK: rec.ok, Error: rec.err, Replayed: true})
 	if !rec.ok {
 		return nil, &StepError{Path: path, Err: errors.New(rec.err)}, true
@@ -115,7 +115,7 @@ func (e *Engine) attemptStep(t *starlark.Thread, outer *frame, path string, atte
 	if _, err := e.append(start); err != nil {
 		return nil, err
 	}
-	depth, began := strings.Count(path, "/"), e.o.Env.Clock.Now()
+	depth, began := depthOf(path), e.o.Env.Clock.Now()
 	e.emit(path, &event.StepStarted{Name: s.Name, Depth: depth, Attempt: attempt, Pos: builtin.CallerPos(t).String()})
 
 	back := enter(t, f)

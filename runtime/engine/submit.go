@@ -31,6 +31,9 @@ type pending struct {
 	result   *effect.Result
 	settled  bool // its outcome is known already: nothing to send
 	err      error
+	// remake makes the effect out anew from its target as it is now (nil: there
+	// is nothing left to do), where it depends on it: when something is undone.
+	remake func(ctx context.Context, live *cluster.Object) (*effect.Effect, error)
 }
 
 // Progress implements effect.Submitter.
@@ -59,6 +62,7 @@ func (s *submitter) SubmitAll(ctx context.Context, es []*effect.Effect) ([]*effe
 		p := &pending{ef: ef}
 		digest := ef.Digest()
 		p.key = effectKey(s.f.path, ef, s.f.occurrence(digest))
+		s.e.narrow(s.f, p)
 		p.rec = s.e.ledger.effects[p.key]
 		ps[i] = p
 	}
@@ -125,6 +129,9 @@ func (s *submitter) settle(ctx context.Context, p *pending) error {
 			return err
 		}
 	}
+	if p.remake != nil {
+		return nil // whether there is anything left to do shows in the cluster
+	}
 	switch p.rec.status {
 	case journal.Done, journal.Observed:
 		lost, err := s.e.lost(ctx, p)
@@ -173,14 +180,13 @@ func (s *submitter) judge(ctx context.Context, ps []*pending) error {
 		}
 		all = append(all, undeclared(s.spec, []*effect.Effect{p.ef})...)
 		all = append(all, s.e.unsealed([]*effect.Effect{p.ef})...)
-		all = append(all, s.e.withLeave(p.findings)...)
+		all = append(all, s.e.withLeave(s.e.wayOut(p.findings), []*effect.Effect{p.ef})...)
 	}
-	var one *effect.Effect
 	key := ""
 	if len(ps) == 1 {
-		one, key = ps[0].ef, ps[0].key
+		key = ps[0].key
 	}
-	return s.e.judged(s.f, s.spec.Name, key, all, one, false)
+	return s.e.judged(s.f, s.spec.Name, key, all, es, false)
 }
 
 // refresh reads the target as it is now: the before-image that goes into the
@@ -190,8 +196,14 @@ func (s *submitter) refresh(ctx context.Context, p *pending) error {
 	// What the object is by now counts for its class, too.
 	defer func() { s.e.classify(s.spec, p.ef) }()
 	live, err := s.e.o.Cluster.Get(ctx, p.ef.Ref)
+	gone := errors.Is(err, cluster.ErrNotFound) || errors.Is(err, cluster.ErrNoKind)
 	switch {
-	case errors.Is(err, cluster.ErrNotFound), errors.Is(err, cluster.ErrNoKind):
+	case p.remake != nil && (err == nil || gone):
+		if gone {
+			live = nil
+		}
+		return s.remade(ctx, p, live)
+	case gone:
 		p.ef.Before, p.ef.Absent, p.ef.UID = nil, true, ""
 		if p.ef.Verb == effect.Delete || p.ef.Verb == effect.Evict {
 			p.settled = true
@@ -216,6 +228,20 @@ func (s *submitter) refresh(ctx context.Context, p *pending) error {
 	return nil
 }
 
+// remade makes the effect out anew from its target as it is now.
+func (s *submitter) remade(ctx context.Context, p *pending, live *cluster.Object) error {
+	ef, err := p.remake(ctx, live)
+	switch {
+	case err != nil:
+		return err
+	case ef == nil:
+		p.settled, p.result = true, &effect.Result{Observed: true}
+	default:
+		p.ef = ef
+	}
+	return nil
+}
+
 // intend journals the intents, then waits once until they are durable.
 func (s *submitter) intend(ps []*pending) error {
 	intents := make([]*journal.Intent, len(ps))
@@ -235,7 +261,7 @@ func (s *submitter) intend(ps []*pending) error {
 		if err != nil {
 			return err
 		}
-		p.rec = &effectRecord{seq: seq, attempt: intents[i].Attempt, effect: p.ef}
+		p.rec = &effectRecord{seq: seq, attempt: intents[i].Attempt, effect: p.ef, key: p.key, step: s.f.path, undoes: s.e.rollback != nil}
 		s.e.ledger.effects[p.key] = p.rec
 	}
 	if err := s.e.o.Journal.Sync(); err != nil {

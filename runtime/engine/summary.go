@@ -35,6 +35,9 @@ func Summary(ef *effect.Effect) string {
 	if len(changes) > 0 {
 		return strings.Join(slices.Compact(changes), ", ")
 	}
+	if ef.Verb == effect.Replace && ef.Why != "" {
+		return ef.Why
+	}
 	return string(ef.Verb)
 }
 

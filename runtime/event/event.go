@@ -258,6 +258,7 @@ func bodies() []Body {
 		new(EffectPlanned), new(EffectIntent), new(EffectDone), new(EffectReplayed), new(EffectObserved), new(EffectFailed),
 		new(Findings), new(ApprovalAsked), new(ApprovalAnswered), new(Log), new(Progress),
 		new(WaveStarted), new(WaveEnded), new(Diff), new(RunEnded),
+		new(RollbackPlan), new(Compared), new(Drift), new(EvidenceKept),
 	}
 }
 

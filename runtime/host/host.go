@@ -51,6 +51,9 @@ type Session struct {
 	Lock *lock.Options
 	// Invocation is the command line's own, kept in the journal for a resume.
 	Invocation json.RawMessage
+	// Evidence writes a file into the run's folder and gives its path; nil where
+	// there is none.
+	Evidence func(name string, content []byte) (path string, err error)
 }
 
 // Runbook is a loaded runbook, ready to be run once.
@@ -135,23 +138,7 @@ func (h *Host) Resume(soft, hard context.Context, s Session) error {
 	if err != nil {
 		return err
 	}
-	raw, err := s.Journal.Get(begin.Bundle)
-	if err != nil {
-		return fmt.Errorf("run %s: source bundle: %w", begin.Run, err)
-	}
-	bundle := &loader.Bundle{}
-	if err := json.Unmarshal(raw, bundle); err != nil {
-		return fmt.Errorf("run %s: source bundle: %w", begin.Run, err)
-	}
-	rb, err := h.Load(soft, loader.FromBundle(bundle, h.Cache))
-	if err != nil {
-		return err
-	}
-	params := map[string]any{}
-	if err := json.Unmarshal(begin.Params, &params); err != nil {
-		return fmt.Errorf("run %s: parameters: %w", begin.Run, err)
-	}
-	p, err := rb.Bind(nil, params)
+	rb, p, err := h.recorded(soft, s.Journal, begin)
 	if err != nil {
 		return err
 	}
@@ -160,6 +147,45 @@ func (h *Host) Resume(soft, hard context.Context, s Session) error {
 		return err
 	}
 	return engine.Resume(soft, hard, h.options(s, *begin, rb, p), now)
+}
+
+// recorded loads the runbook that is in the journal, and binds its parameters.
+func (h *Host) recorded(ctx context.Context, j journal.Journal, begin *journal.Begin) (*Runbook, *interp.Params, error) {
+	raw, err := j.Get(begin.Bundle)
+	if err != nil {
+		return nil, nil, fmt.Errorf("run %s: source bundle: %w", begin.Run, err)
+	}
+	bundle := &loader.Bundle{}
+	if err := json.Unmarshal(raw, bundle); err != nil {
+		return nil, nil, fmt.Errorf("run %s: source bundle: %w", begin.Run, err)
+	}
+	rb, err := h.Load(ctx, loader.FromBundle(bundle, h.Cache))
+	if err != nil {
+		return nil, nil, err
+	}
+	params := map[string]any{}
+	if err := json.Unmarshal(begin.Params, &params); err != nil {
+		return nil, nil, fmt.Errorf("run %s: parameters: %w", begin.Run, err)
+	}
+	p, err := rb.Bind(nil, params)
+	return rb, p, err
+}
+
+// Rollback undoes a run from its journal. A runbook that this rutter can't load
+// any more is no hindrance: before-images and builtins do without it.
+func (h *Host) Rollback(soft, hard context.Context, s Session, ro engine.RollbackOptions) error {
+	begin, err := Begun(s.Journal)
+	if err != nil {
+		return err
+	}
+	rb, p, err := h.recorded(soft, s.Journal, begin)
+	if err != nil {
+		s.Sink.Emit(event.Event{Time: s.Env.Clock.Now(), Body: &event.Log{
+			Level: "warn", Message: fmt.Sprintf("the runbook can't be loaded any more (%v): steps are undone from their before-images", err),
+		}})
+		rb = nil
+	}
+	return engine.Rollback(soft, hard, h.options(s, *begin, rb, p), ro)
 }
 
 // Begun is the first record of a journal.
@@ -185,16 +211,38 @@ func (h *Host) options(s Session, begin journal.Begin, rb *Runbook, p *interp.Pa
 	if s.Sealer != nil {
 		codec.Seal, codec.Open = s.Sealer.Seal, s.Sealer.Open
 	}
-	rb.cluster.set(begin.Context, begin.ClusterUID)
-	return engine.Options{
+	o := engine.Options{
 		Env: s.Env, Cluster: s.Cluster, Journal: s.Journal, Sink: s.Sink, Builtins: h.Builtins, Codec: codec,
-		Policy: s.Policy, Sealer: s.Sealer, Approver: s.Approver, Lock: s.Lock, Begin: begin, Scope: rb.Scope,
-		Exec: func(ctx context.Context, prepare func(*starlark.Thread)) error {
-			return rb.Exec(ctx, p, interp.ExecOptions{Limits: h.Limits, Print: func(pos diag.Pos, msg string) {
-				s.Sink.Emit(event.Event{Time: s.Env.Clock.Now(), Body: &event.Log{Level: "info", Message: msg}})
-			}}, prepare)
-		},
+		Policy: s.Policy, Sealer: s.Sealer, Approver: s.Approver, Lock: s.Lock, Begin: begin, Rutter: h.Version, Evidence: s.Evidence,
 	}
+	if rb == nil { // only ever for a rollback
+		o.Invoke = invokeBare
+		return o
+	}
+	rb.cluster.set(begin.Context, begin.ClusterUID)
+	exec := interp.ExecOptions{Limits: h.Limits, Print: func(pos diag.Pos, msg string) {
+		s.Sink.Emit(event.Event{Time: s.Env.Clock.Now(), Body: &event.Log{Level: "info", Message: msg}})
+	}}
+	o.Scope = rb.Scope
+	o.Exec = func(ctx context.Context, prepare func(*starlark.Thread)) error { return rb.Exec(ctx, p, exec, prepare) }
+	o.Invoke = func(ctx context.Context, fn starlark.Callable, prepare func(*starlark.Thread)) error {
+		_, err := rb.Call(ctx, fn, nil, exec, prepare)
+		return err
+	}
+	o.Function = func(name string) starlark.Callable {
+		fn, _ := rb.Globals[name].(starlark.Callable)
+		return fn
+	}
+	return o
+}
+
+// invokeBare calls fn on a thread without a runbook.
+func invokeBare(ctx context.Context, fn starlark.Callable, prepare func(*starlark.Thread)) error {
+	t := &starlark.Thread{Name: "rollback"}
+	t.SetLocal(builtin.ContextKey, ctx)
+	prepare(t)
+	_, err := starlark.Call(t, fn, nil, nil)
+	return err
 }
 
 // installed is the version of the control plane that serves the default

@@ -28,6 +28,7 @@ const (
 	TypeLog       Type = "log"
 	TypeWarn      Type = "warn"
 	TypeUndo      Type = "undo"
+	TypeEvidence  Type = "evidence"
 	TypeEnd       Type = "end"
 )
 
@@ -83,6 +84,8 @@ func newBody(t Type) Body {
 		return new(Warn)
 	case TypeUndo:
 		return new(Undo)
+	case TypeEvidence:
+		return new(Evidence)
 	case TypeEnd:
 		return new(End)
 	}
@@ -120,8 +123,16 @@ type Resume struct {
 	// Istio is the control plane version found when resuming.
 	Istio string `json:"istio,omitempty"`
 	Lock  *Lock  `json:"lock,omitempty"` // of the process that resumes
-	// Rollback: the run is being undone, not finished.
+	// Rollback: the run is being undone, not finished; from here on every record
+	// is the rollback's.
 	Rollback bool `json:"rollback,omitempty"`
+	// Until is the step after which a rollback undoes; "" for the whole run.
+	Until string `json:"until,omitempty"`
+	// Bundle, RunbookDigest and Params are those of a changed runbook that was
+	// adopted: they are in force from here on in the place of Begin's.
+	Bundle        string          `json:"bundle,omitempty"`
+	RunbookDigest string          `json:"runbookDigest,omitempty"`
+	Params        json.RawMessage `json:"params,omitempty"`
 }
 
 // Lock is the Lease by which a process holds the mesh. Who knows the nonce may
@@ -215,6 +226,12 @@ type Outcome struct {
 	Error  string         `json:"error,omitempty"`
 	// Findings are those of the gates after the effect.
 	Findings []gate.Finding `json:"findings,omitempty"`
+	// UID is the target's, and Delta what the effect changed of its before-image
+	// (effect.Delta): what a rollback takes back. Of a Secret the delta is
+	// age-encrypted in the blob Sealed instead.
+	UID    string `json:"uid,omitempty"`
+	Delta  Value  `json:"delta,omitzero"`
+	Sealed string `json:"sealed,omitempty"`
 }
 
 // Refused records that gates refused a call or an effect.
@@ -234,6 +251,10 @@ type Approval struct {
 	By      string   `json:"by"`              // person or "--yes", "--approve NAME"
 	Diffs   []string `json:"diffs,omitempty"` // ids of the diffs it covers
 	Gate    string   `json:"gate,omitempty"`  // code of the gate that asked, for leave given to one
+	// Object and Effect are what leave was given for: the target (Ref.ID) and the
+	// digest of the effect. A resume does not ask again for the same.
+	Object string `json:"object,omitempty"`
+	Effect string `json:"effect,omitempty"`
 }
 
 // Log is a line from the runbook's log().
@@ -256,6 +277,15 @@ type Undo struct {
 	Step   string `json:"step,omitempty"` // of the step whose undo= replaces before-images
 	Done   bool   `json:"done"`
 	Reason string `json:"reason,omitempty"` // why it could not be undone
+}
+
+// Evidence names the file beside the journal in which the host wrote down what
+// it found when a step failed.
+type Evidence struct {
+	Step string `json:"step,omitempty"`
+	File string `json:"file"`
+	// Objects are what it is about.
+	Objects []string `json:"objects,omitempty"`
 }
 
 // RunStatus is how a run stands.
@@ -321,6 +351,9 @@ func (*Warn) RecordType() Type { return TypeWarn }
 
 // RecordType implements Body.
 func (*Undo) RecordType() Type { return TypeUndo }
+
+// RecordType implements Body.
+func (*Evidence) RecordType() Type { return TypeEvidence }
 
 // RecordType implements Body.
 func (*End) RecordType() Type { return TypeEnd }

@@ -1,0 +1,516 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.starlark.net/starlark"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/effect"
+	"rutter.dev/rutter/runtime/event"
+	"rutter.dev/rutter/runtime/journal"
+	"rutter.dev/rutter/runtime/manifest"
+)
+
+// part is one of the two writes by which an object comes back.
+type part string
+
+const (
+	content   part = "content"
+	ownership part = "owners" // who owns its fields; a write of its own, since a write owns what it changes
+)
+
+// undoUnit carries out one unit.
+func (e *Engine) undoUnit(t *starlark.Thread, un *unit) error {
+	f := frameOf(t)
+	s := &submitter{e: e, f: f, spec: rollbackSpec}
+	switch {
+	case un.undo != nil:
+		f.only = map[string]*undone{}
+		for _, u := range un.objs {
+			f.only[u.ref.ID()] = u
+		}
+		_, err := starlark.Call(t, un.undo.fn, nil, nil)
+		f.only = nil
+		if err != nil {
+			return err
+		}
+		return e.putBack(s, un.objs, ownership)
+	case un.kind == dataPlaneUnit:
+		return e.rollOutAgain(s, un.objs)
+	}
+	for len(un.objs) > 0 {
+		n := 1
+		for n < len(un.objs) && un.objs[n].rank() == un.objs[0].rank() {
+			n++
+		}
+		now := un.objs[:n]
+		if err := e.putBack(s, now, content, ownership); err != nil {
+			return err
+		}
+		if err := e.awaitBack(s, now); err != nil {
+			return err
+		}
+		un = &unit{objs: un.objs[n:]}
+	}
+	return nil
+}
+
+// putBack writes the objects, one after the other, as far as they are not as
+// they were.
+func (e *Engine) putBack(s *submitter, us []*undone, parts ...part) error {
+	for _, u := range us {
+		for _, p := range parts {
+			if err := s.submit(s.f.ctx, []*pending{e.undoing1(u, p)}); err != nil {
+				return err
+			}
+		}
+		if err := e.noteUndone(u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// undoing1 is one write on its way. It is made out from the object as it is at
+// each try, and keyed by what it undoes, so that a resumed rollback finds it
+// again though its body may be another by then.
+func (e *Engine) undoing1(u *undone, p part) *pending {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\x00%s", e.root.path, p)
+	for _, r := range u.recs {
+		fmt.Fprintf(h, "\x00%s", r.key)
+	}
+	key := hex.EncodeToString(h.Sum(nil)[:10])
+	return &pending{
+		ef: &effect.Effect{Verb: effect.Replace, Ref: u.ref}, key: key, rec: e.ledger.effects[key],
+		remake: func(ctx context.Context, live *cluster.Object) (*effect.Effect, error) { return e.remake(ctx, u, p, live) },
+	}
+}
+
+// noteUndone journals how an object stands.
+func (e *Engine) noteUndone(u *undone) error {
+	left, isLeft := e.rollback.left[u.ref.ID()]
+	for _, r := range u.recs {
+		if _, err := e.append(&journal.Undo{Key: r.key, Step: r.step, Done: !isLeft, Reason: left.Why}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leave records that an object stays as the run made it.
+func (e *Engine) leaveIt(u *undone, why string) {
+	e.rollback.left[u.ref.ID()] = event.Left{Ref: u.ref, Why: why}
+}
+
+// remake is the write that brings u back from what it is now; nil where nothing
+// is left to do.
+func (e *Engine) remake(ctx context.Context, u *undone, p part, live *cluster.Object) (*effect.Effect, error) {
+	if why, err := e.whyLeft(ctx, u, live); err != nil || why != "" {
+		if why != "" {
+			e.leaveIt(u, why)
+		}
+		return nil, err
+	}
+	if p == ownership {
+		return ownersBack(u, live)
+	}
+	switch {
+	case u.created():
+		if live == nil || live.GetDeletionTimestamp() != nil {
+			return nil, nil
+		}
+		ef := effect.DeleteOf(live, "")
+		ef.ResourceVersion, ef.Why = live.GetResourceVersion(), "the run made it"
+		return ef, nil
+	case u.deleted():
+		if live != nil {
+			return nil, nil
+		}
+		ef, err := effect.CreateOf(writable(u.first().Before, nil))
+		if err != nil {
+			return nil, err
+		}
+		ef.Why = "the run deleted it"
+		return ef, nil
+	}
+	out, foreign := e.reverted(u, live)
+	if len(foreign) > 0 && !e.rollback.overwrite[u.ref.ID()] {
+		e.rollback.foreign[u.ref.ID()] = foreign
+	}
+	return replacing(live, out)
+}
+
+// reverted takes back in live, effect by effect from the last to the first,
+// what the run changed.
+func (e *Engine) reverted(u *undone, live *cluster.Object) (*cluster.Object, []effect.Foreign) {
+	out := live
+	var foreign []effect.Foreign
+	for i := len(u.recs) - 1; i >= 0; i-- {
+		r := u.recs[i]
+		if r.effect.Before == nil {
+			continue // it did not exist in between
+		}
+		var fs []effect.Foreign
+		out, fs = effect.Revert(out, r.effect.Before, u.after(i, live), e.rollback.overwrite[u.ref.ID()])
+		for _, f := range fs {
+			if !slices.ContainsFunc(foreign, func(g effect.Foreign) bool { return g.Field == f.Field }) {
+				foreign = append(foreign, f)
+			}
+		}
+	}
+	return out, foreign
+}
+
+// after is the object as the i-th effect left it. Where the journal does not
+// say (the host was killed between the write and its Outcome, or an older
+// rutter wrote it), it is what came next.
+func (u *undone) after(i int, live *cluster.Object) *cluster.Object {
+	r := u.recs[i]
+	switch {
+	case r.known:
+		return effect.Patched(r.effect.Before, r.delta)
+	case i+1 < len(u.recs) && u.recs[i+1].effect.Before != nil:
+		return u.recs[i+1].effect.Before
+	case r.effect.Verb == effect.Delete || live == nil:
+		return r.effect.Before
+	}
+	return live
+}
+
+// replacing is the write that makes live be out; nil where it is.
+func replacing(live, out *cluster.Object) (*effect.Effect, error) {
+	same, err := differ(live, out)
+	if err != nil || !same {
+		return nil, err
+	}
+	want := writable(out, live)
+	ef, err := effect.ReplaceOf(want, live)
+	if err != nil {
+		return nil, err
+	}
+	body, err := cluster.CanonicalJSON(want.Object)
+	if err != nil {
+		return nil, err
+	}
+	ef.Body, ef.After, ef.Why = body, predicted(live, out), restores(live, out)
+	return ef, nil
+}
+
+// predicted is what the server will make of it, near enough for the gates.
+func predicted(live, out *cluster.Object) *cluster.Object {
+	p := out.DeepCopy()
+	was, _, err := unstructured.NestedFieldNoCopy(live.Object, "spec")
+	now, _, err2 := unstructured.NestedFieldNoCopy(out.Object, "spec")
+	if err != nil || err2 != nil || fmt.Sprint(was) != fmt.Sprint(now) {
+		p.SetGeneration(live.GetGeneration() + 1)
+	}
+	return p
+}
+
+// mostNamed bounds the fields that a summary names.
+const mostNamed = 3
+
+// restores names what comes back.
+func restores(live, out *cluster.Object) string {
+	fields := effect.Differing(live, out)
+	more := ""
+	if n := len(fields) - mostNamed; n > 0 {
+		fields, more = fields[:mostNamed], fmt.Sprintf(" and %d more", n)
+	}
+	return "restore " + strings.Join(fields, ", ") + more
+}
+
+// keptAnnotations are bookkeeping that no comparison looks at, and that a write
+// of the whole object must not take away all the same.
+var keptAnnotations = []string{
+	"kubectl.kubernetes.io/last-applied-configuration", "deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation",
+}
+
+// writable is what of an object can be written again.
+func writable(o, live *cluster.Object) *cluster.Object {
+	n := cluster.Normalize(o, cluster.NormalizeOptions{})
+	from := o
+	if live != nil {
+		from = live
+	}
+	a := n.GetAnnotations()
+	for _, k := range keptAnnotations {
+		if v, ok := from.GetAnnotations()[k]; ok {
+			if a == nil {
+				a = map[string]string{}
+			}
+			a[k] = v
+		}
+	}
+	n.SetAnnotations(a)
+	return n
+}
+
+// ownersBack moves the fields back to who owned them.
+func ownersBack(u *undone, live *cluster.Object) (*effect.Effect, error) {
+	if live == nil || u.created() || u.first().Before == nil || live.GetDeletionTimestamp() != nil {
+		return nil, nil
+	}
+	patch, err := effect.Owners(u.first().Before, live)
+	if err != nil || patch == nil {
+		return nil, err
+	}
+	ef, err := effect.PatchOf(u.ref, string(types.JSONPatchType), patch)
+	if err != nil {
+		return nil, err
+	}
+	ef.Found(live)
+	ef.ResourceVersion, ef.After = live.GetResourceVersion(), live
+	ef.Undo = effect.Undo{Kind: effect.UndoNone, Reason: "it changes who owns fields, not what they are"}
+	ef.Why = "fields go back to " + strings.Join(managersOf(u.first().Before), ", ")
+	return ef, nil
+}
+
+func managersOf(o *cluster.Object) []string {
+	var out []string
+	for _, m := range o.GetManagedFields() {
+		if m.Subresource == "" && m.Manager != cluster.FieldManager && !slices.Contains(out, m.Manager) {
+			out = append(out, m.Manager)
+		}
+	}
+	if len(out) == 0 {
+		return []string{"nobody"}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// whyLeft says why an object stays as the run made it; "" where it does not.
+func (e *Engine) whyLeft(ctx context.Context, u *undone, live *cluster.Object) (string, error) {
+	first := u.first()
+	switch {
+	case u.ref.Kind == "Secret" && u.ref.Group == "" && isCA(u.ref.Name):
+		return "the mesh's CA is never changed by a rollback", nil
+	case first.Before == nil && !first.Absent && !u.evicted():
+		if first.HoldsSecret() {
+			return "its before-image can't be opened: it was sealed with a key that is not here", nil
+		}
+		return "the journal holds no before-image of it", nil
+	case u.created():
+		return e.whyKept(ctx, u, live)
+	case live == nil:
+		if u.deleted() || u.evicted() {
+			return "", nil
+		}
+		return "somebody else has deleted it since", nil
+	case u.deleted():
+		if k := live.GetAnnotations()[cluster.AnnotationRun]; k != e.run.ID {
+			return "somebody else has made it anew since", nil
+		}
+	case u.ref.Kind == "CustomResourceDefinition":
+		if v := lostVersion(first.Before, live); v != "" {
+			return fmt.Sprintf("objects are stored in its version %s, which it did not have before; a CRD never goes below a stored version", v), nil
+		}
+	}
+	return "", nil
+}
+
+// isCA reports whether a Secret holds the mesh's CA (its own or a plugged-in
+// one). Bringing an older one back would break every certificate since.
+func isCA(name string) bool { return name == "cacerts" || name == "istio-ca-secret" }
+
+// whyKept says why something that the run made is kept.
+func (e *Engine) whyKept(ctx context.Context, u *undone, live *cluster.Object) (string, error) {
+	switch {
+	case live == nil:
+		return "", nil
+	case u.last().uid != "" && string(live.GetUID()) != u.last().uid:
+		return "another object has its name now, which the run did not make", nil
+	case u.ref.Kind == "CustomResourceDefinition":
+		n, err := e.instances(ctx, live)
+		if err != nil || n == 0 {
+			return "", err
+		}
+		return fmt.Sprintf("the run made it, and %d objects of its kind exist; deleting it would take them along", n), nil
+	case u.ref.Kind == "Namespace" && u.ref.Group == "":
+		n, err := e.contents(ctx, u.ref.Name)
+		if err != nil || n == 0 {
+			return "", err
+		}
+		return fmt.Sprintf("the run made it, and it holds %d objects that the run did not make", n), nil
+	}
+	return "", nil
+}
+
+// instances counts the objects of a CRD's kind, those apart that are going.
+func (e *Engine) instances(ctx context.Context, crd *cluster.Object) (int, error) {
+	plural, _, err := unstructured.NestedString(crd.Object, "spec", "names", "plural")
+	if err != nil {
+		return 0, err
+	}
+	group, _, err := unstructured.NestedString(crd.Object, "spec", "group")
+	if err != nil {
+		return 0, err
+	}
+	res, err := e.view.Resolve(ctx, plural+"."+group)
+	if errors.Is(err, cluster.ErrNoKind) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	err = e.view.List(ctx, res, cluster.ListOptions{MetadataOnly: true}, func(o *cluster.Object) error {
+		if o.GetDeletionTimestamp() == nil {
+			n++
+		}
+		return nil
+	})
+	return n, err
+}
+
+// contents counts what a namespace holds besides what every namespace does and
+// what this run made.
+func (e *Engine) contents(ctx context.Context, ns string) (int, error) {
+	all, err := e.view.Resources(ctx)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, res := range all {
+		if !res.Namespaced || !res.Can("list") || slices.Contains([]string{"Event", "EndpointSlice", "Endpoints", "Lease"}, res.GVK.Kind) {
+			continue
+		}
+		err := e.view.List(ctx, res, cluster.ListOptions{Namespace: ns, MetadataOnly: true}, func(o *cluster.Object) error {
+			always := res.GVK.Kind == "ServiceAccount" && o.GetName() == "default" ||
+				res.GVK.Kind == "ConfigMap" && (o.GetName() == "kube-root-ca.crt" || o.GetName() == "istio-ca-root-cert")
+			if !always && len(o.GetOwnerReferences()) == 0 && o.GetDeletionTimestamp() == nil && o.GetAnnotations()[cluster.AnnotationRun] != e.run.ID {
+				n++
+			}
+			return nil
+		})
+		if err != nil && !absent(err) {
+			return 0, err
+		}
+	}
+	return n, nil
+}
+
+// lostVersion is a version in which live's objects are stored and that before
+// did not have; "" where there is none.
+func lostVersion(before, live *cluster.Object) string {
+	stored, _, err := unstructured.NestedStringSlice(live.Object, "status", "storedVersions")
+	if err != nil {
+		return ""
+	}
+	versions, _, err := unstructured.NestedSlice(before.Object, "spec", "versions")
+	if err != nil {
+		return ""
+	}
+	for _, v := range stored {
+		if !slices.ContainsFunc(versions, func(x any) bool { m, _ := x.(map[string]any); return m["name"] == v }) {
+			return v
+		}
+	}
+	return ""
+}
+
+// allowed are the effects that a call within f may make.
+func allowed(f *frame, es []*effect.Effect) []*effect.Effect {
+	if f.only == nil {
+		return es
+	}
+	return slices.DeleteFunc(slices.Clone(es), func(ef *effect.Effect) bool { return f.only[ef.Ref.ID()] == nil })
+}
+
+// narrow holds an effect of a step's undo= to what that step changed (ruling
+// 12), and a write of a whole object to what the run changed of it.
+func (e *Engine) narrow(f *frame, p *pending) {
+	if f.only == nil {
+		return
+	}
+	u := f.only[p.ef.Ref.ID()]
+	if u == nil {
+		p.settled, p.result = true, &effect.Result{Observed: true}
+		return
+	}
+	planned := p.ef
+	p.remake = func(ctx context.Context, live *cluster.Object) (*effect.Effect, error) {
+		return e.narrowed(ctx, u, planned, live)
+	}
+}
+
+func (e *Engine) narrowed(ctx context.Context, u *undone, planned *effect.Effect, live *cluster.Object) (*effect.Effect, error) {
+	if why, err := e.whyLeft(ctx, u, live); err != nil || why != "" {
+		if why != "" {
+			e.leaveIt(u, why)
+		}
+		return nil, err
+	}
+	ef := *planned
+	switch {
+	case planned.Verb == effect.Delete || planned.Verb == effect.Evict:
+		if live == nil || live.GetDeletionTimestamp() != nil || planned.UID != "" && string(live.GetUID()) != planned.UID {
+			return nil, nil
+		}
+		ef.ResourceVersion = live.GetResourceVersion()
+	case planned.Verb == effect.Create && live != nil:
+		return nil, nil
+	case planned.Verb == effect.Replace && live == nil:
+		return nil, nil
+	case planned.Verb == effect.Replace:
+		want := &cluster.Object{}
+		if err := want.UnmarshalJSON(planned.Body); err != nil {
+			return nil, fmt.Errorf("%s: body: %w", planned.Ref, err)
+		}
+		out, foreign := effect.Revert(live, want, u.after(len(u.recs)-1, live), e.rollback.overwrite[u.ref.ID()])
+		if len(foreign) > 0 && !e.rollback.overwrite[u.ref.ID()] {
+			e.rollback.foreign[u.ref.ID()] = foreign
+		}
+		return replacing(live, out)
+	}
+	if live == nil {
+		ef.Before, ef.Absent, ef.UID = nil, true, ""
+	} else {
+		ef.Before, ef.Absent, ef.UID = live, false, string(live.GetUID())
+	}
+	return &ef, nil
+}
+
+// awaitBack waits until what came back works, as far as it has a notion of it.
+func (e *Engine) awaitBack(s *submitter, us []*undone) error {
+	var refs []cluster.Ref
+	for _, u := range us {
+		_, left := e.rollback.left[u.ref.ID()]
+		if !left && !u.created() && manifest.Waits(&cluster.Object{Object: map[string]any{"kind": u.ref.Kind}}) && u.ref.Kind != "Pod" && u.ref.Kind != "Job" {
+			refs = append(refs, u.ref)
+		}
+	}
+	if len(refs) == 0 {
+		return nil
+	}
+	err := e.readerOf(s.f).WaitFor(s.f.ctx, refs, undoWait, func(now []*cluster.Object) (bool, error) {
+		n := 0
+		waitsFor := ""
+		for i, o := range now {
+			ready, _, why := cluster.Ready(o)
+			if ready {
+				n++
+			} else if waitsFor == "" {
+				waitsFor = fmt.Sprintf("%s: %s", refs[i], why)
+			}
+		}
+		s.Progress(n, len(now), waitsFor)
+		return n == len(now), nil
+	})
+	if err != nil {
+		return fmt.Errorf("rolled back, and waiting to be ready: %w", e.wrapCancelled(err))
+	}
+	return nil
+}
+

@@ -62,6 +62,11 @@ func Plan(ctx context.Context, r cluster.Reader, objs []*cluster.Object, o Optio
 	if err != nil {
 		return nil, err
 	}
+	for i := range objs {
+		if err := yield(objs[i], live[i]); err != nil {
+			return nil, err
+		}
+	}
 	p := &Planned{Waits: map[Stage][]cluster.Ref{}, Refused: map[string]error{}}
 	effects, refused, moves, err := applies(ctx, r, objs, live, o)
 	if err != nil {

@@ -90,7 +90,7 @@ func (p *Plane) apiServerCommand() command {
 		"--etcd-servers=http://" + loopback(p.state.Ports.Etcd),
 		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + strconv.Itoa(p.state.Ports.API),
 		"--tls-cert-file=" + p.pki().path("apiserver.crt"), "--tls-private-key-file=" + p.pki().path("apiserver.key"),
-		"--kubelet-certificate-authority=" + p.pki().ca(),
+		"--kubelet-certificate-authority=" + p.pki().ca(), "--kubelet-preferred-address-types=InternalIP",
 		"--endpoint-reconciler-type=none", "--service-cluster-ip-range=" + serviceRange,
 		"--token-auth-file=" + p.pki().tokens(), "--authorization-mode=RBAC", "--anonymous-auth=true",
 		"--service-account-issuer=" + issuer, "--api-audiences=" + audiences,

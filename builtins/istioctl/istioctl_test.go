@@ -247,6 +247,19 @@ func TestPrecheckNotesWhatItFound(t *testing.T) {
 	}
 }
 
+func TestPrecheckOfWhoMayNotInstall(t *testing.T) {
+	b := newBench(t, "v1.34.0")
+	b.install()
+	b.sim.Deny(sim.DenyRule{Verb: "create", Resource: "clusterroles"})
+	p := b.must("precheck").(*prechecked)
+	if !p.OK || len(p.Warnings) != 0 {
+		t.Errorf("an upgrade need not create any ClusterRole: %+v", p)
+	}
+	if all := strings.Join(p.Messages, "\n"); !strings.Contains(all, "Info: Cluster: Missing required permission to create resource clusterroles") {
+		t.Errorf("messages:\n%s", all)
+	}
+}
+
 func TestPrecheckFindsWhatIstioctlDoesNot(t *testing.T) {
 	b := newBench(t, "v1.37.0")
 	b.install()

@@ -86,8 +86,23 @@ func (c *Cluster) authorize(a attributes) error {
 		return nil
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.judge(a)
+}
+
+// mayCreate is asked of an apply that would create, beside the question
+// whether the user may patch: unlike a POST it names the object (the API
+// server's handlers/patch.go).
+func (c *Cluster) mayCreate(res *resource, ns, name string, o writeOptions) error {
+	if o.user == nil || rbac.Privileged(o.user) {
+		return nil
+	}
+	return c.judge(attributes{user: o.user, verb: "create", group: res.group, version: o.version, resource: res.plural, namespace: ns, name: name})
+}
+
+// judge is authorize for somebody who needs roles. The lock is held.
+func (c *Cluster) judge(a attributes) error {
 	allowed, reason, err := c.allowed(a.record())
-	c.mu.Unlock()
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}

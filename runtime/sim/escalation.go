@@ -39,8 +39,8 @@ func (c *Cluster) mayGrant(res *resource, old, obj *unstructured.Unstructured, o
 		if in.RoleRef.Kind == "Role" {
 			a.Resource = "roles"
 		}
-	} else if old == nil {
-		a.Name = "" // a creation has no name in its path
+	} else if old == nil && o.managed == nil {
+		a.Name = "" // a creation by POST has no name in its path
 	}
 	if ok, _, err := c.allowed(a); err != nil || ok {
 		return err

@@ -139,6 +139,9 @@ func (c *Cluster) apply(res *resource, ns, name string, body []byte, force bool,
 		if wanted.GetUID() != "" {
 			return nil, false, apierrors.NewConflict(res.gr(), name, fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", wanted.GetUID()))
 		}
+		if err := c.mayCreate(res, ns, name, o); err != nil {
+			return nil, false, err
+		}
 		obj, err := c.applyNew(res, fm, ns, wanted, force, o)
 		return obj, true, err
 	}

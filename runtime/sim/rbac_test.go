@@ -189,6 +189,35 @@ func TestNobodyGrantsWhatTheyDoNotHold(t *testing.T) {
 	}
 }
 
+func TestAnApplyThatCreatesIsAuthorizedTwice(t *testing.T) {
+	ctx := t.Context()
+	c, d := newCluster(t, sim.Options{})
+	group := func(name, resource string, verbs ...any) object {
+		return object{"apiGroups": []any{name}, "resources": []any{resource}, "resourceNames": []any{"a"}, "verbs": verbs}
+	}
+	must(t)(d.Resource(roles).Namespace("shop").Create(ctx, role("r",
+		group("", "secrets", "patch"), group("", "configmaps", "patch", "create"), group("rbac.authorization.k8s.io", "roles", "patch", "create", "escalate"),
+	), metav1.CreateOptions{}))
+	must(t)(d.Resource(bindings).Namespace("shop").Create(ctx, bind("r", "Role", "r", object{"kind": "User", "name": "dev"}), metav1.CreateOptions{}))
+	dev := clientFor(t, c.ConfigFor(sim.User{Name: "dev"}))
+	apply := func(group, resource string, o *unstructured.Unstructured) error {
+		gvr := schema.GroupVersionResource{Group: group, Version: "v1", Resource: resource}
+		_, err := dev.Resource(gvr).Namespace("shop").Apply(ctx, o.GetName(), o, metav1.ApplyOptions{FieldManager: "t"})
+		return err
+	}
+	const want = `secrets "a" is forbidden: User "dev" cannot create resource "secrets" in API group "" in the namespace "shop"`
+	if err := apply("", "secrets", obj("v1", "Secret", "shop", "a", nil)); err == nil || err.Error() != want {
+		t.Errorf("%v", err)
+	}
+	if err := apply("", "configmaps", obj("v1", "ConfigMap", "shop", "a", nil)); err != nil {
+		t.Error(err)
+	}
+	more := role("a", object{"apiGroups": []any{"apps"}, "resources": []any{"deployments"}, "verbs": []any{"*"}})
+	if err := apply("rbac.authorization.k8s.io", "roles", more); err != nil {
+		t.Errorf("escalate on the named role: %v", err)
+	}
+}
+
 func TestImpersonation(t *testing.T) {
 	c, _ := newCluster(t, sim.Options{})
 	as := func(cfg *rest.Config, who rest.ImpersonationConfig) *rest.Config {

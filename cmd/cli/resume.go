@@ -139,7 +139,7 @@ func (a *app) takeUp(ctx context.Context, f *resumeFlags, t *target, j journal.J
 		return err
 	}
 	return h.Resume(ctx, a.hard, host.Session{
-		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers), Policy: policy, Sealer: sealer,
+		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers), Policy: policy, Sealer: sealer, Lock: a.locking(t),
 	})
 }
 

@@ -89,9 +89,9 @@ func recordText(body journal.Body) string {
 		if b.From != "" || b.To != "" {
 			istio = fmt.Sprintf(", Istio %s -> %s", b.From, b.To)
 		}
-		return fmt.Sprintf("begin      %s %s on %s (%s)%s, rutter %s, parameters %s", b.Runbook, b.RunbookVersion, b.Context, b.ClusterUID, istio, b.Rutter, b.Params)
+		return fmt.Sprintf("begin      %s %s on %s (%s)%s, rutter %s, parameters %s%s", b.Runbook, b.RunbookVersion, b.Context, b.ClusterUID, istio, b.Rutter, b.Params, lockText(b.Lock))
 	case *journal.Resume:
-		return "resume     Istio " + b.Istio + " found"
+		return "resume     Istio " + b.Istio + " found" + lockText(b.Lock)
 	case *journal.StepStart:
 		if b.Attempt > 1 {
 			return fmt.Sprintf("step       %s (attempt %d)", b.Path, b.Attempt)
@@ -134,6 +134,14 @@ func recordText(body journal.Body) string {
 		return fmt.Sprintf("end        %s (exit %d)", b.Status, b.Exit)
 	}
 	return ""
+}
+
+// lockText is by what a process held the mesh: what rutter unlock wants to know.
+func lockText(l *journal.Lock) string {
+	if l == nil {
+		return ""
+	}
+	return fmt.Sprintf("\n                   mesh locked by %s on host %s: lease in %s, nonce %s", l.Holder, l.Host, l.Namespace, l.Nonce)
 }
 
 func findingsText(fs []gate.Finding) string {

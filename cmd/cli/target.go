@@ -16,6 +16,7 @@ import (
 	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/gate"
+	"rutter.dev/rutter/runtime/lock"
 	"rutter.dev/rutter/runtime/seal"
 	"rutter.dev/rutter/runtime/sim"
 )
@@ -84,7 +85,7 @@ func (a *app) reach(ctx context.Context, t *target, dir string, renderer *lib.Re
 		return nil, err
 	}
 	e := *a.env
-	e.Clock = s.Clock()
+	e.Clock = lock.NewClock(s.Clock()) // on which the lock is renewed
 	c, err := cluster.New(s.Config(), "sim", e.Clock, opts)
 	if err != nil {
 		return nil, err

@@ -38,6 +38,8 @@ type Options struct {
 	Alone bool
 	// Waiting, if set, is told when a Lease is watched before it is taken over.
 	Waiting func(Info, time.Duration)
+	// Taken, if set, is told once the mesh is held.
+	Taken func(*Lock)
 }
 
 // Lock is the mesh, held. Safe for concurrent use.
@@ -75,6 +77,9 @@ func Acquire(ctx context.Context, o Options) (*Lock, error) {
 		}
 		if done {
 			l.stop = l.keep()
+			if o.Taken != nil {
+				o.Taken(l)
+			}
 			return l, nil
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/loader"
+	"rutter.dev/rutter/runtime/lock"
 	"rutter.dev/rutter/runtime/value"
 )
 
@@ -133,7 +134,7 @@ func (t *test) begin(disk *journal.MemFS, j journal.Journal, c *simulated, polic
 // session is what the run is given: the test's cluster and its clock, and
 // nothing of the machine.
 func (o *outcome) session(t *test, approver engine.Approver) (host.Session, error) {
-	clock := o.cluster.sim.Clock()
+	clock := lock.NewClock(o.cluster.sim.Clock())
 	client, err := cluster.New(o.cluster.sim.Config(), clusterName, clock, cluster.ClientOptions{Version: t.suite.o.Host.Version})
 	if err != nil {
 		return host.Session{}, err
@@ -145,7 +146,8 @@ func (o *outcome) session(t *test, approver engine.Approver) (host.Session, erro
 			IsTerminal: func(any) bool { return false }, Workdir: t.file.root,
 		},
 		Cluster: client, Journal: o.journal, Sink: event.Serial(event.Multi(event.SinkFunc(o.record), o.view)),
-		Approver: approver, Policy: o.policy, Sealer: t.suite.o.Sealer, Invocation: json.RawMessage("{}"),
+		Approver: approver, Policy: o.policy, Sealer: t.suite.o.Sealer,
+		Lock: &lock.Options{Rand: rand.NewChaCha8([32]byte{}), Holder: operator, Host: "test", Alone: true}, Invocation: json.RawMessage("{}"),
 	}, nil
 }
 

@@ -9,16 +9,27 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rutter.dev/rutter/cmd/cli/view"
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/engine"
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/journal"
 )
 
-type resumeFlags struct {
+type resumeFlags struct{ takeUp takeUp }
+
+// takeUp are the flags of what goes on with a run that is in a journal.
+type takeUp struct {
 	answers  answers
 	watching watching
 	context  string
+}
+
+func (f *takeUp) flags(cmd *cobra.Command) {
+	f.answers.flags(cmd)
+	cmd.Flags().StringVar(&f.context, "context", "", "kubeconfig context under which the same cluster is reached now")
+	f.watching.flags(cmd)
 }
 
 func (a *app) resumeCmd() *cobra.Command {
@@ -34,13 +45,32 @@ it was when the run began, with its parameters.`,
 		Args: exactly(0, 1, "one run, or none for the latest"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.resume(cmd.Context(), f, args) },
 	}
-	f.answers.flags(cmd)
-	cmd.Flags().StringVar(&f.context, "context", "", "kubeconfig context under which the same cluster is reached now")
-	f.watching.flags(cmd)
+	f.takeUp.flags(cmd)
 	return cmd
 }
 
 func (a *app) resume(ctx context.Context, f *resumeFlags, args []string) error {
+	return a.takeUpRun(ctx, &f.takeUp, args, false, func(h *host.Host, s host.Session) error {
+		switch st, err := standing(s.Journal); {
+		case err != nil:
+			return err
+		case st.over == journal.RunDone:
+			return a.talk("run %s is done; there is nothing to resume", s.Journal.Run())
+		case st.over == journal.RunRolledBack:
+			return &diag.Error{
+				Code: diag.Usage, Subject: "run " + s.Journal.Run(), Problem: "was rolled back; there is nothing to resume",
+				Changed: "nothing by this command", Next: "rutter run, again",
+			}
+		case st.rollback: // it goes on with what it was doing
+			return h.Rollback(ctx, a.hard, s, engine.RollbackOptions{})
+		}
+		return h.Resume(ctx, a.hard, s)
+	})
+}
+
+// takeUpRun opens a run's journal, reaches its cluster and carries on with it.
+// With planned, what is shown goes to stdout: it is what was asked for.
+func (a *app) takeUpRun(ctx context.Context, f *takeUp, args []string, planned bool, carry func(*host.Host, host.Session) error) error {
 	store, err := a.store()
 	if err != nil {
 		return err
@@ -53,6 +83,9 @@ func (a *app) resume(ctx context.Context, f *resumeFlags, args []string) error {
 	if err != nil {
 		return err
 	}
+	if planned && f.watching.output != "json" {
+		sink = view.NewPlain(a.env.Stdout, a.look(a.env.Stdout))
+	}
 	clock := &lateClock{a.env.Clock}
 	j, err := journal.Open(journal.OS{}, store.Root(), id, clock)
 	if err != nil {
@@ -63,12 +96,6 @@ func (a *app) resume(ctx context.Context, f *resumeFlags, args []string) error {
 	if err != nil {
 		return &diag.Error{Code: diag.Usage, Err: err, Changed: "nothing", Next: "rutter run it again"}
 	}
-	if done, err := finished(j); err != nil || done {
-		if err != nil {
-			return err
-		}
-		return a.talk("run %s is done; there is nothing to resume", id)
-	}
 	t := &target{}
 	if err := json.Unmarshal(begin.Invocation, t); err != nil {
 		return fmt.Errorf("run %s: how its cluster is reached: %w", id, err)
@@ -76,7 +103,7 @@ func (a *app) resume(ctx context.Context, f *resumeFlags, args []string) error {
 	if f.context != "" {
 		t.Context = f.context
 	}
-	return a.takeUp(ctx, f, t, j, clock, filepath.Join(store.Root(), id), sink)
+	return a.goOn(ctx, f, t, j, clock, filepath.Join(store.Root(), id), sink, carry)
 }
 
 // unopened says why a run's journal could not be opened, and what to do.
@@ -94,24 +121,37 @@ func unopened(id string, err error) error {
 	return &diag.Error{Code: diag.Usage, Err: err, Changed: "nothing by this command", Next: next}
 }
 
-// finished reports whether the journal's last word is that the run is done.
-func finished(j journal.Journal) (bool, error) {
-	var last journal.Record
-	for rec, err := range j.Records() {
-		if err != nil {
-			return false, err
-		}
-		last = rec
-	}
-	body, err := last.Decode()
-	if err != nil {
-		return false, err
-	}
-	end, ok := body.(*journal.End)
-	return ok && end.Status == journal.RunDone, nil
+// stand is how a run in a journal stands.
+type stand struct {
+	over     journal.RunStatus // its end, if that is the last word
+	rollback bool              // it was given to a rollback
 }
 
-func (a *app) takeUp(ctx context.Context, f *resumeFlags, t *target, j journal.Journal, clock *lateClock, dir string, sink event.Sink) error {
+func standing(j journal.Journal) (stand, error) {
+	var st stand
+	for rec, err := range j.Records() {
+		if err != nil {
+			return st, err
+		}
+		st.over = ""
+		if rec.Type != journal.TypeEnd && rec.Type != journal.TypeResume {
+			continue
+		}
+		body, err := rec.Decode()
+		if err != nil {
+			return st, err
+		}
+		switch b := body.(type) {
+		case *journal.End:
+			st.over = b.Status
+		case *journal.Resume:
+			st.rollback = st.rollback || b.Rollback
+		}
+	}
+	return st, nil
+}
+
+func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal, clock *lateClock, dir string, sink event.Sink, carry func(*host.Host, host.Session) error) error {
 	renderer := a.renderer()
 	h, err := a.assemble(renderer)
 	if err != nil {
@@ -138,8 +178,9 @@ func (a *app) takeUp(ctx context.Context, f *resumeFlags, t *target, j journal.J
 	if err != nil {
 		return err
 	}
-	return h.Resume(ctx, a.hard, host.Session{
+	return carry(h, host.Session{
 		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers), Policy: policy, Sealer: sealer, Lock: a.locking(t),
+		Evidence: evidenceIn(dir),
 	})
 }
 

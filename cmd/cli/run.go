@@ -133,7 +133,7 @@ func (a *app) begin(ctx context.Context, h *host.Host, f *runFlags, renderer *li
 	}
 	return carry(host.Session{
 		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers),
-		Policy: policy, Sealer: sealer, Lock: a.locking(&f.target), Invocation: inv,
+		Policy: policy, Sealer: sealer, Lock: a.locking(&f.target), Invocation: inv, Evidence: evidenceIn(dir),
 	})
 }
 

@@ -12,7 +12,8 @@ import (
 )
 
 // Owners gives the JSON patch (RFC 6902) by which the fields of live belong to
-// those again who owned them in before; nil where they do. What others have
+// those again who owned them in before, nil where they do, and the managers
+// who get fields back. What others have
 // come to own since stays theirs, subresources are left out, and rutter keeps
 // its marks. The patch replaces the whole list, so it must be sent with live's
 // resourceVersion.
@@ -20,14 +21,14 @@ import (
 // The server takes an explicit list of managedFields as it is (k8s.io/apimachinery
 // managedfields, FieldManager.Update); who changes fields in the same request
 // owns those besides, which here are rutter's marks only.
-func Owners(before, live *cluster.Object) ([]any, error) {
+func Owners(before, live *cluster.Object) (patch []any, back []string, err error) {
 	was, err := owners(before)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	is, err := owners(live)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	marks := fieldpath.NewSet(
 		fieldpath.MakePathOrDie("metadata", "annotations"),
@@ -54,10 +55,11 @@ func Owners(before, live *cluster.Object) ([]any, error) {
 		case i >= 0:
 			if want = o.fields.Union(was[i].fields); !want.Equals(o.fields) {
 				same = false
+				back = append(back, o.entry.Manager)
 			}
 		}
 		if err := o.keep(want, &list); err != nil {
-			return nil, fmt.Errorf("%s: managedFields: %w", cluster.RefOf(live), err)
+			return nil, nil, fmt.Errorf("%s: managedFields: %w", cluster.RefOf(live), err)
 		}
 	}
 	for _, w := range was {
@@ -68,22 +70,26 @@ func Owners(before, live *cluster.Object) ([]any, error) {
 			continue // an earlier run's marks
 		}
 		same = false
+		if w.entry.Manager != cluster.FieldManager {
+			back = append(back, w.entry.Manager)
+		}
 		if err := w.keep(w.fields, &list); err != nil {
-			return nil, fmt.Errorf("%s: managedFields: %w", cluster.RefOf(before), err)
+			return nil, nil, fmt.Errorf("%s: managedFields: %w", cluster.RefOf(before), err)
 		}
 	}
 	if same {
-		return nil, nil
+		return nil, nil, nil
 	}
 	raw, err := json.Marshal(list)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var v any
 	if err := json.Unmarshal(raw, &v); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return []any{map[string]any{"op": "replace", "path": "/metadata/managedFields", "value": v}}, nil
+	slices.Sort(back)
+	return []any{map[string]any{"op": "replace", "path": "/metadata/managedFields", "value": v}}, slices.Compact(back), nil
 }
 
 // owner is one entry of managedFields with its fields.

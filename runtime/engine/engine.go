@@ -101,6 +101,7 @@ type Engine struct {
 	resume bool
 	doom   error // the first fatal error: the run ends with it, whoever drops it
 
+	held     *journal.Lock // by what this process holds the mesh; nil without a lock
 	rollback *rollback // nil unless the run is being undone
 }
 

@@ -108,11 +108,15 @@ func (f *frame) occurrence(digest string) int {
 }
 
 // depthOf is how deep a step lies, 0 for an outermost one.
-func depthOf(path string) int {
+func depthOf(path string) int { return strings.Count(shown(path), "/") }
+
+// shown is a step's path as a person reads it: a rollback's own steps without
+// their root.
+func shown(path string) string {
 	if strings.HasPrefix(path, rollbackPath) {
 		_, path, _ = strings.Cut(path[1:], "/")
 	}
-	return strings.Count(path, "/")
+	return path
 }
 
 // late reports whether the time of the step is over.

@@ -71,7 +71,21 @@ func Rollback(soft, hard context.Context, o Options, ro RollbackOptions) error {
 	if err := e.sameCluster(); err != nil {
 		return err
 	}
+	if !ro.PlanOnly {
+		release, held, err := e.lock()
+		if err != nil {
+			return err
+		}
+		defer release()
+		e.held = held
+	}
 	e.rollback.overwrite = e.ledger.foreign
+	e.ledger.changed = 0 // what is told of is the rollback
+	for _, r := range e.ledger.effects {
+		if r.undoes && happened(r.status) {
+			e.ledger.changed++
+		}
+	}
 	b := o.Begin
 	// What the run led to is where the way back begins. The runbook's verbs say
 	// nothing about undoing them; its namespaces and kinds hold.
@@ -100,6 +114,9 @@ func Rollback(soft, hard context.Context, o Options, ro RollbackOptions) error {
 		return e.finishRollback(err)
 	}
 	e.emit("", plan)
+	if held := atLeast(plan.Findings, gate.Ask); gate.Worst(held) == gate.Block {
+		return e.finishRollback(e.doomed(&gate.Refusal{Findings: held, Forecast: true}))
+	}
 	if err := e.authorize(plan); err != nil {
 		return e.finishRollback(err)
 	}
@@ -205,7 +222,7 @@ func (e *Engine) authorize(plan *event.RollbackPlan) error {
 	if err != nil {
 		return err
 	}
-	if _, err := e.append(&journal.Resume{Rutter: e.o.Rutter, Rollback: true, Until: r.o.Until}); err != nil {
+	if _, err := e.append(&journal.Resume{Lock: e.held, Rutter: e.o.Rutter, Rollback: true, Until: r.o.Until}); err != nil {
 		return err
 	}
 	if !began {
@@ -221,7 +238,12 @@ func (e *Engine) authorize(plan *event.RollbackPlan) error {
 	}
 	e.ledger.rollback = true
 	// What a gate asks is asked once, over all of it, before the first change.
-	return e.judged(e.root, "rollback", "", e.withLeave(plan.Findings, nil), nil, true)
+	return e.judged(e.root, "rollback", "", atLeast(plan.Findings, gate.Ask), nil, true)
+}
+
+// atLeast are the findings that are as bad as v, or worse.
+func atLeast(fs []gate.Finding, v gate.Verdict) []gate.Finding {
+	return slices.DeleteFunc(slices.Clone(fs), func(f gate.Finding) bool { return f.Verdict < v })
 }
 
 func changes(n int) string {
@@ -268,6 +290,7 @@ func (e *Engine) decideForeign(fields []event.ForeignField) ([]*journal.Approval
 // finishRollback seals the journal with how the rollback ended. One that never
 // was approved leaves the run as it was.
 func (e *Engine) finishRollback(err error) error {
+	err = e.unlocked(err)
 	status := statusOf(err)
 	if err == nil {
 		status = journal.RunRolledBack

@@ -27,11 +27,11 @@ type StepError struct {
 
 // Error names the step first: the innermost one, whose path says the rest.
 func (s *StepError) Error() string {
-	text := s.Err.Error()
-	if strings.HasPrefix(text, strings.TrimSuffix(fmt.Sprintf("step %q", s.Path), "\"")+"/") {
+	text, path := s.Err.Error(), shown(s.Path)
+	if strings.HasPrefix(text, strings.TrimSuffix(fmt.Sprintf("step %q", path), "\"")+"/") {
 		return text
 	}
-	return fmt.Sprintf("step %q: %s", s.Path, text)
+	return fmt.Sprintf("step %q: %s", path, text)
 }
 
 // Unwrap returns the cause.

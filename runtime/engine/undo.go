@@ -43,6 +43,10 @@ func (e *Engine) undoUnit(t *starlark.Thread, un *unit) error {
 		if err != nil {
 			return err
 		}
+		if un.undo.bound != nil {
+			// What the builtin does not know of, such as what rutter itself made.
+			return e.putBack(s, un.objs, content, ownership)
+		}
 		return e.putBack(s, un.objs, ownership)
 	case un.kind == dataPlaneUnit:
 		return e.rollOutAgain(s, un.objs)
@@ -217,17 +221,41 @@ func predicted(live, out *cluster.Object) *cluster.Object {
 	return p
 }
 
-// mostNamed bounds the fields that a summary names.
-const mostNamed = 3
+// What a summary names of fields.
+const (
+	mostNamed  = 3
+	longestOne = 60
+)
 
-// restores names what comes back.
+// restores says what comes back: the fields by name as long as a person can
+// read them, else how many.
 func restores(live, out *cluster.Object) string {
 	fields := effect.Differing(live, out)
+	if len(fields) == 1 && strings.HasSuffix(fields[0], "["+effect.AnnotationRestart+"]") {
+		return "back to its old pods' template, and so to the old proxy"
+	}
+	if slices.ContainsFunc(fields, func(f string) bool { return len(f) > longestOne }) {
+		return fmt.Sprintf("restore %d fields of %s", len(fields), strings.Join(tops(fields), ", "))
+	}
 	more := ""
 	if n := len(fields) - mostNamed; n > 0 {
 		fields, more = fields[:mostNamed], fmt.Sprintf(" and %d more", n)
 	}
 	return "restore " + strings.Join(fields, ", ") + more
+}
+
+// tops are the beginnings of paths.
+func tops(fields []string) []string {
+	var out []string
+	for _, f := range fields {
+		top, rest, _ := strings.Cut(f, ".")
+		next, _, _ := strings.Cut(rest, ".")
+		next, _, _ = strings.Cut(next, "[")
+		if t := strings.TrimSuffix(top+"."+next, "."); !slices.Contains(out, t) {
+			out = append(out, t)
+		}
+	}
+	return out
 }
 
 // keptAnnotations are bookkeeping that no comparison looks at, and that a write
@@ -261,7 +289,7 @@ func ownersBack(u *undone, live *cluster.Object) (*effect.Effect, error) {
 	if live == nil || u.created() || u.first().Before == nil || live.GetDeletionTimestamp() != nil {
 		return nil, nil
 	}
-	patch, err := effect.Owners(u.first().Before, live)
+	patch, back, err := effect.Owners(u.first().Before, live)
 	if err != nil || patch == nil {
 		return nil, err
 	}
@@ -272,23 +300,15 @@ func ownersBack(u *undone, live *cluster.Object) (*effect.Effect, error) {
 	ef.Found(live)
 	ef.ResourceVersion, ef.After = live.GetResourceVersion(), live
 	ef.Undo = effect.Undo{Kind: effect.UndoNone, Reason: "it changes who owns fields, not what they are"}
-	ef.Why = "fields go back to " + strings.Join(managersOf(u.first().Before), ", ")
+	ef.Why = "fields go back to " + strings.Join(back, ", ")
+	if len(back) == 0 {
+		ef.Why = ownersOnly
+	}
 	return ef, nil
 }
 
-func managersOf(o *cluster.Object) []string {
-	var out []string
-	for _, m := range o.GetManagedFields() {
-		if m.Subresource == "" && m.Manager != cluster.FieldManager && !slices.Contains(out, m.Manager) {
-			out = append(out, m.Manager)
-		}
-	}
-	if len(out) == 0 {
-		return []string{"nobody"}
-	}
-	slices.Sort(out)
-	return out
-}
+// ownersOnly: nobody gets a field back, rutter only gives up what it took.
+const ownersOnly = "rutter gives up fields"
 
 // whyLeft says why an object stays as the run made it; "" where it does not.
 func (e *Engine) whyLeft(ctx context.Context, u *undone, live *cluster.Object) (string, error) {
@@ -504,6 +524,9 @@ func (e *Engine) awaitBack(s *submitter, us []*undone) error {
 			} else if waitsFor == "" {
 				waitsFor = fmt.Sprintf("%s: %s", refs[i], why)
 			}
+		}
+		if waitsFor == "" {
+			waitsFor = "ready"
 		}
 		s.Progress(n, len(now), waitsFor)
 		return n == len(now), nil

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -43,9 +44,11 @@ func (e *Engine) planRollback(units []*unit, notes []string) (*event.RollbackPla
 		}
 		p.Foreign = append(p.Foreign, e.foreignOf(un)...)
 	}
+	listed := map[string]bool{}
 	for _, un := range units {
 		for _, u := range un.objs {
-			if l, ok := e.rollback.left[u.ref.ID()]; ok {
+			if l, ok := e.rollback.left[u.ref.ID()]; ok && !listed[u.ref.ID()] {
+				listed[u.ref.ID()] = true
 				p.Left = append(p.Left, l)
 			}
 		}
@@ -70,14 +73,24 @@ func (e *Engine) planUnit(un *unit, u *event.Undoing) ([]*effect.Effect, error) 
 		return nil, nil
 	}
 	var planned map[string]*effect.Effect
+	objs := un.objs
 	if un.undo != nil {
-		var err error
-		if planned, err = e.planBound(un.undo.bound); err != nil {
+		order, err := e.planBound(un.undo.bound)
+		if err != nil {
 			return nil, err
 		}
+		planned = map[string]*effect.Effect{}
+		for _, ef := range order {
+			planned[ef.Ref.ID()] = ef
+		}
+		objs = slices.Clone(objs)
+		at := func(o *undone) int {
+			return slices.IndexFunc(order, func(ef *effect.Effect) bool { return ef.Ref.ID() == o.ref.ID() })
+		}
+		slices.SortStableFunc(objs, func(a, b *undone) int { return cmp.Compare(at(a), at(b)) })
 	}
 	var out []*effect.Effect
-	for _, o := range un.objs {
+	for _, o := range objs {
 		ef, moves, err := e.planOne(un, o, planned)
 		if err != nil {
 			return nil, err
@@ -112,20 +125,23 @@ func (e *Engine) planOne(un *unit, o *undone, planned map[string]*effect.Effect)
 	if err != nil {
 		live = nil
 	}
-	if un.undo == nil {
-		ef, err = e.remake(e.soft, o, content, live)
-	} else if want := planned[o.ref.ID()]; want != nil {
+	if want := planned[o.ref.ID()]; want != nil {
 		ef, err = e.narrowed(e.soft, o, want, live)
+	} else {
+		ef, err = e.remake(e.soft, o, content, live)
 	}
 	if err != nil || e.rollback.left[o.ref.ID()].Why != "" {
 		return nil, nil, err
 	}
 	moves, err = e.remake(e.soft, o, ownership, live)
+	if ef != nil && moves != nil && moves.Why == ownersOnly {
+		moves = nil // what the write of the content takes away is not rutter's any more
+	}
 	return ef, moves, err
 }
 
 // planBound asks a builtin what it would do as an undo.
-func (e *Engine) planBound(b *builtin.Bound) (map[string]*effect.Effect, error) {
+func (e *Engine) planBound(b *builtin.Bound) ([]*effect.Effect, error) {
 	spec := e.o.Builtins.Lookup(b.Builtin)
 	a, err := spec.Unpack(starlark.Tuple{b.Recv}, nil)
 	if err != nil {
@@ -135,11 +151,7 @@ func (e *Engine) planBound(b *builtin.Bound) (map[string]*effect.Effect, error) 
 	if err != nil {
 		return nil, e.wrapCancelled(err)
 	}
-	out := map[string]*effect.Effect{}
-	for _, ef := range plan.Effects {
-		out[ef.Ref.ID()] = ef
-	}
-	return out, nil
+	return plan.Effects, nil
 }
 
 // together counts equal ends of notes rather than repeat them.

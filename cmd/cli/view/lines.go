@@ -62,6 +62,14 @@ func (l *lines) render(e event.Event) []string {
 		return l.diff(in, b)
 	case *event.RunEnded:
 		return l.runEnded(b)
+	case *event.RollbackPlan:
+		return l.rollbackPlan(b)
+	case *event.Compared:
+		return l.compared(in, b)
+	case *event.Drift:
+		return l.drift(b)
+	case *event.EvidenceKept:
+		return l.evidence(in, b)
 	}
 	return nil
 }
@@ -84,6 +92,8 @@ func (l *lines) took(d time.Duration) string {
 func (l *lines) runStarted(b *event.RunStarted) string {
 	what := "run"
 	switch {
+	case b.Rehearsal && b.Rollback:
+		what = "plan to roll back run"
 	case b.Rehearsal:
 		what = "plan"
 	case b.Rollback:

@@ -27,6 +27,9 @@ type World interface {
 	Update(obj *unstructured.Unstructured) error
 	// UpdateStatus replaces the status of a stored object.
 	UpdateStatus(obj *unstructured.Unstructured) error
+	// Apply applies an object server-side by force, as the controller's field
+	// manager.
+	Apply(obj *unstructured.Unstructured) error
 	// Delete deletes with background propagation. A pod on a node gets its
 	// grace period, and stays until the kubelet ends it.
 	Delete(gr schema.GroupResource, namespace, name string) error

@@ -1,12 +1,14 @@
 package sim
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // world is one controller's view of the cluster. Its methods run under the
@@ -136,6 +138,21 @@ func (w *world) resource(obj *unstructured.Unstructured) (*resource, error) {
 		return nil, fmt.Errorf("%s %s/%s: the cluster serves no such kind", gvk, obj.GetNamespace(), obj.GetName())
 	}
 	return res, nil
+}
+
+// Apply implements World.
+func (w *world) Apply(obj *unstructured.Unstructured) error {
+	res, err := w.resource(obj)
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(obj.Object)
+	if err != nil {
+		return fmt.Errorf("%s %s/%s: %w", res.gr(), obj.GetNamespace(), obj.GetName(), err)
+	}
+	o := writeOptions{manager: w.manager, version: obj.GroupVersionKind().Version}
+	_, _, err = w.c.patch(res.gr(), obj.GetNamespace(), obj.GetName(), types.ApplyYAMLPatchType, body, new(true), o)
+	return err
 }
 
 // Delete implements World.

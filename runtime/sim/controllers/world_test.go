@@ -174,6 +174,11 @@ func (w *smallWorld) put(k string, next *unstructured.Unstructured) error {
 	return nil
 }
 
+// Apply is not used by the controllers of Kubernetes.
+func (w *smallWorld) Apply(obj *unstructured.Unstructured) error {
+	return fmt.Errorf("%s: this world has no server-side apply", obj.GetName())
+}
+
 func (w *smallWorld) Delete(gr schema.GroupResource, ns, name string) error {
 	obj := w.Get(gr, ns, name)
 	if obj == nil {

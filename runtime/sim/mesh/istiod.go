@@ -40,7 +40,7 @@ func NewIstiods() *Istiods {
 // Controllers are what the istiods do in the cluster, to be added to the
 // controllers of Kubernetes.
 func (m *Istiods) Controllers() []sim.Controller {
-	return []sim.Controller{istiodWebhooks{}, istiodRoots{}, istiodConfig{m}}
+	return []sim.Controller{istiodWebhooks{}, istiodRoots{}, istiodConfig{m}, istiodClasses{}, istiodGateways{}, ambientCNI{}}
 }
 
 // Manager is istiod's field manager: the name of its binary, which client-go

@@ -27,6 +27,9 @@ const fixtures = "../shared/fixtures/manifests"
 // installed mesh's manifest came from; more are controllers beside those of
 // Kubernetes.
 func (a *app) simulate(ctx context.Context, spec, path string, renderer *lib.Renderer, more ...sim.Controller) (*sim.Cluster, string, error) {
+	if err := lib.Setup(); err != nil { // or the injector would log to stdout
+		return nil, "", err
+	}
 	opts := sim.Options{Controllers: append(controllers.All(), more...), Injector: lib.NewInjector()}
 	meshSpec := mesh.Default()
 	isMesh := spec == "mesh" || strings.HasPrefix(spec, "mesh,")

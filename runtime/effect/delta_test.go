@@ -67,7 +67,9 @@ func TestRevert(t *testing.T) {
 		"plain lists are wholes": {"l: [1]", "l: [1, 2]", "l: [1, 2, 3]", "l: [1, 2, 3]", []string{"l"}, "l: [1]"},
 		"keys with dots": {
 			"metadata: {name: a}", "metadata: {name: a, annotations: {x.io/y: '1'}}", "metadata: {name: a, annotations: {x.io/y: '2'}}",
-			"metadata: {name: a, annotations: {x.io/y: '2'}}", []string{"metadata.annotations[x.io/y]"}, "metadata: {name: a}",
+			"metadata: {name: a, annotations: {x.io/y: '2'}}",
+			[]string{"metadata.annotations[x.io/y]"},
+			"metadata: {name: a}",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

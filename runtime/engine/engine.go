@@ -102,7 +102,7 @@ type Engine struct {
 	doom   error // the first fatal error: the run ends with it, whoever drops it
 
 	held     *journal.Lock // by what this process holds the mesh; nil without a lock
-	rollback *rollback // nil unless the run is being undone
+	rollback *rollback     // nil unless the run is being undone
 }
 
 // Run begins a new run and carries it to its end. soft is cancelled by the

@@ -96,7 +96,9 @@ func (e *Engine) undoing1(u *undone, p part) *pending {
 	key := hex.EncodeToString(h.Sum(nil)[:10])
 	return &pending{
 		ef: &effect.Effect{Verb: effect.Replace, Ref: u.ref}, key: key, rec: e.ledger.effects[key],
-		remake: func(ctx context.Context, live *cluster.Object) (*effect.Effect, error) { return e.remake(ctx, u, p, live) },
+		remake: func(ctx context.Context, live *cluster.Object) (*effect.Effect, error) {
+			return e.remake(ctx, u, p, live)
+		},
 	}
 }
 
@@ -536,4 +538,3 @@ func (e *Engine) awaitBack(s *submitter, us []*undone) error {
 	}
 	return nil
 }
-

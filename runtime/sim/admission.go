@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -37,33 +36,53 @@ func (c *Cluster) OnAdmission(h AdmissionHook) {
 	c.hooks = append(c.hooks, h)
 }
 
-// admit runs mutating and validating admission over a creation or update.
-func (c *Cluster) admit(res *resource, old, obj *unstructured.Unstructured, o writeOptions, op string) (*unstructured.Unstructured, error) {
+// mutate runs mutating admission over a creation or update.
+func (c *Cluster) mutate(res *resource, old, obj *unstructured.Unstructured, o writeOptions, op string) (*unstructured.Unstructured, error) {
+	inject := false
 	if o.subresource == "" && op == "CREATE" && res.gr() == grPods {
 		serviceAccount(obj)
-		if c.opts.Injector != nil && (!o.load || c.opts.InjectOnLoad) {
-			var err error
-			if obj, err = c.injectPod(res, obj, o); err != nil {
-				return nil, err
-			}
-		}
+		inject = c.opts.Injector != nil && (!o.load || c.opts.InjectOnLoad)
 	}
-	if o.load || o.controller && op == "UPDATE" {
+	if t := c.st.tables[grMutating]; t == nil || len(t.keys) == 0 || !inject && exempt(o, op) {
 		return obj, nil
 	}
-	if o.subresource == "" {
-		if err := c.validatingWebhooks(res, old, obj, op); err != nil {
-			return nil, err
-		}
-	}
-	return obj, c.runHooks(Admission{op, res.group, res.plural, obj.GetNamespace(), obj.GetName(), o.dryRun, obj, old})
+	return c.mutatingWebhooks(&review{c: c, res: res, old: old, obj: obj, o: o, op: op}, inject)
 }
 
-func (c *Cluster) admitDelete(res *resource, obj *unstructured.Unstructured, dryRun bool) error {
-	if err := c.validatingWebhooks(res, obj, nil, "DELETE"); err != nil {
+// validating runs validating admission over a creation or update: policies, then
+// webhooks, hooks, and quotas last.
+func (c *Cluster) validating(res *resource, old, obj *unstructured.Unstructured, o writeOptions, op string) error {
+	if exempt(o, op) {
+		return nil
+	}
+	v := &review{c: c, res: res, old: old, obj: obj, o: o, op: op}
+	if err := c.admissionPolicies(v); err != nil {
 		return err
 	}
-	return c.runHooks(Admission{"DELETE", res.group, res.plural, obj.GetNamespace(), obj.GetName(), dryRun, nil, obj})
+	if err := c.validatingWebhooks(v); err != nil {
+		return err
+	}
+	return c.runHooks(Admission{op, res.group, res.plural, obj.GetNamespace(), obj.GetName(), o.dryRun, obj, old})
+}
+
+// exempt reports whether a write passes admission unasked: what is loaded, and
+// what controllers change.
+func exempt(o writeOptions, op string) bool { return o.load || o.controller && op == "UPDATE" }
+
+func (c *Cluster) admitDelete(res *resource, obj *unstructured.Unstructured, o writeOptions) error {
+	v := &review{c: c, res: res, old: obj, o: o, op: "DELETE"}
+	if t := c.st.tables[grMutating]; t != nil && len(t.keys) > 0 && !o.controller {
+		if _, err := c.mutatingWebhooks(v, false); err != nil {
+			return err
+		}
+	}
+	if err := c.admissionPolicies(v); err != nil {
+		return err
+	}
+	if err := c.validatingWebhooks(v); err != nil {
+		return err
+	}
+	return c.runHooks(Admission{"DELETE", res.group, res.plural, obj.GetNamespace(), obj.GetName(), o.dryRun, nil, obj})
 }
 
 func (c *Cluster) runHooks(a Admission) error {
@@ -100,52 +119,6 @@ func serviceAccount(pod *unstructured.Unstructured) {
 	}
 }
 
-// webhook is what mutating and validating configurations have in common.
-type webhook struct {
-	config        *unstructured.Unstructured
-	name          string
-	failIgnore    bool
-	serviceNS     string
-	serviceName   string
-	path          string
-	url           string
-	namespaceSel  labels.Selector
-	objectSel     labels.Selector
-	rules         []any
-	timeoutSecond int64
-}
-
-// webhooksOf reads all webhooks of a kind of configuration, in the order in
-// which the server calls them: by configuration name.
-func (c *Cluster) webhooksOf(w *world, mutating bool) []webhook {
-	gr := grValidating
-	if mutating {
-		gr = grMutating
-	}
-	if known, ok := c.webhooks[gr]; ok {
-		return known
-	}
-	var out []webhook
-	for _, cfg := range w.List(gr, "") {
-		list, _ := cfg.Object["webhooks"].([]any)
-		for _, x := range list {
-			m, _ := x.(map[string]any)
-			h := webhook{config: cfg, namespaceSel: selectorOf(m["namespaceSelector"]), objectSel: selectorOf(m["objectSelector"])}
-			h.name, _ = m["name"].(string)
-			h.failIgnore = m["failurePolicy"] == "Ignore"
-			h.rules, _ = m["rules"].([]any)
-			h.timeoutSecond, _ = m["timeoutSeconds"].(int64)
-			h.url, _, _ = unstructured.NestedString(m, "clientConfig", "url")
-			h.serviceNS, _, _ = unstructured.NestedString(m, "clientConfig", "service", "namespace")
-			h.serviceName, _, _ = unstructured.NestedString(m, "clientConfig", "service", "name")
-			h.path, _, _ = unstructured.NestedString(m, "clientConfig", "service", "path")
-			out = append(out, h)
-		}
-	}
-	c.webhooks[gr] = out
-	return out
-}
-
 // selectorOf reads a label selector; an unreadable one matches nothing.
 func selectorOf(v any) labels.Selector {
 	m, _ := v.(map[string]any)
@@ -163,60 +136,12 @@ func selectorOf(v any) labels.Selector {
 	return s
 }
 
-// applies reports whether the server would call the webhook (admission
-// webhook predicates: rules, then namespaceSelector, then objectSelector).
-func (h webhook) applies(c *Cluster, res *resource, obj, old *unstructured.Unstructured, op string) bool {
-	if res.gr() == grMutating || res.gr() == grValidating {
-		return false // webhooks are never called about webhook configurations
-	}
-	if !slices.ContainsFunc(h.rules, func(r any) bool { return ruleMatches(r, res, op) }) {
-		return false
-	}
-	some := obj
-	if some == nil {
-		some = old
-	}
-	if res.namespaced || res.gr() == grNamespaces {
-		nsLabels := map[string]string{}
-		if res.gr() == grNamespaces {
-			nsLabels = some.GetLabels()
-		} else if ns := c.st.get(objectKey{grNamespaces, "", some.GetNamespace()}); ns != nil {
-			nsLabels = ns.obj.GetLabels()
-		}
-		if !h.namespaceSel.Matches(labels.Set(nsLabels)) {
-			return false
-		}
-	}
-	return (obj != nil && h.objectSel.Matches(labels.Set(obj.GetLabels()))) ||
-		(old != nil && h.objectSel.Matches(labels.Set(old.GetLabels())))
-}
-
-func ruleMatches(rule any, res *resource, op string) bool {
-	m, _ := rule.(map[string]any)
-	has := func(field string, wants ...string) bool {
-		list, _ := m[field].([]any)
-		for _, x := range list {
-			s, _ := x.(string)
-			if s == "*" || slices.Contains(wants, s) {
-				return true
-			}
-		}
-		return false
-	}
-	scope, _ := m["scope"].(string)
-	if scope == "Namespaced" && !res.namespaced || scope == "Cluster" && res.namespaced {
-		return false
-	}
-	return has("operations", op) && has("apiGroups", res.group) && has("apiVersions", res.versions...) && has("resources", res.plural, "*/*")
-}
-
 // callable reports whether the webhook's backend would answer: a ready pod
 // behind its Service. A URL is taken to answer when it names no Service.
-func (c *Cluster) callable(h webhook) error {
-	ns, name := h.serviceNS, h.serviceName
-	if name == "" {
-		var ok bool
-		if ns, name, ok = serviceOfURL(h.url); !ok {
+func (c *Cluster) callable(h *webhook) error {
+	ns, name, _, _, ok := h.service()
+	if !ok {
+		if ns, name, ok = serviceOfURL(h.url()); !ok {
 			return nil
 		}
 	}
@@ -241,15 +166,16 @@ func (c *Cluster) callable(h webhook) error {
 	return call(fmt.Sprintf("no endpoints available for service %q", name))
 }
 
-func (h webhook) address(ns, name string) string {
-	if h.url != "" {
-		return h.url
+// address is the URL that the server posts to, as its errors show it.
+func (h *webhook) address(ns, name string) string {
+	if h.url() != "" {
+		return h.url()
 	}
-	t := h.timeoutSecond
-	if t == 0 {
-		t = 10
+	_, _, path, port, _ := h.service()
+	if path == "" {
+		path = "/"
 	}
-	return fmt.Sprintf("https://%s.%s.svc:443%s?timeout=%ds", name, ns, h.path, t)
+	return fmt.Sprintf("https://%s.%s.svc:%d%s?timeout=%ds", name, ns, port, path, h.timeout())
 }
 
 // serviceOfURL reads https://NAME.NAMESPACE.svc[:PORT]/… .
@@ -275,21 +201,4 @@ func podReady(pod *unstructured.Unstructured) bool {
 		}
 	}
 	return false
-}
-
-// validatingWebhooks fails a request whose webhook cannot be called. What a
-// webhook that answers would say about the object is not simulated.
-func (c *Cluster) validatingWebhooks(res *resource, old, obj *unstructured.Unstructured, op string) error {
-	if t := c.st.tables[grValidating]; t == nil || len(t.keys) == 0 {
-		return nil
-	}
-	for _, h := range c.webhooksOf(&world{c: c}, false) {
-		if h.failIgnore || !h.applies(c, res, obj, old, op) {
-			continue
-		}
-		if err := c.callable(h); err != nil {
-			return apierrors.NewInternalError(err)
-		}
-	}
-	return nil
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -32,6 +33,12 @@ type Options struct {
 	// to which hardly anything is allowed. Otherwise they are the
 	// administrator's.
 	Anonymous bool
+	// WebhookAddress says where the webhooks at a host ("NAME.NAMESPACE.svc:PORT"
+	// or "HOST:PORT") are to be called over HTTPS; false for those that are not.
+	// Without it nothing outside the process is ever called: a webhook that
+	// nobody answers for (HandleWebhook) lets everything pass as long as its
+	// Service has a ready pod.
+	WebhookAddress func(host string) (addr string, ok bool)
 	// MaxRequests bounds the request log; zero means 100,000. When it is full
 	// the older half is dropped.
 	MaxRequests int
@@ -67,7 +74,10 @@ type Cluster struct {
 	faults    []*activeFault
 	hooks     []AdmissionHook
 	connector Connector
-	webhooks  map[schema.GroupResource][]webhook // read from the configurations; forgotten when one changes
+	webhooks  map[schema.GroupResource][]*webhook // read from the configurations; forgotten when one changes
+	policies  *[]policyHook                       // compiled; nil when one changed
+	handlers  map[string]http.Handler             // of HandleWebhook
+	callers   map[string]*caller                  // clients of webhooks
 	denials   []DenyRule
 	requests  []Request
 	requestNo int
@@ -123,7 +133,7 @@ func newCluster(opts Options) (*Cluster, error) {
 	c := &Cluster{
 		opts: opts, st: newStore(), reg: newRegistry(), now: opts.Clock0.UTC().Truncate(time.Second),
 		watchers: map[*watcher]bool{}, managers: map[managerKey]*managedfields.FieldManager{},
-		webhooks: map[schema.GroupResource][]webhook{},
+		webhooks: map[schema.GroupResource][]*webhook{},
 	}
 	c.sched.init(opts.Controllers)
 	return c, c.beBorn()
@@ -190,6 +200,9 @@ func (c *Cluster) drop(k objectKey) {
 func (c *Cluster) committed(ch change) {
 	c.persist(ch)
 	delete(c.webhooks, ch.key.gr)
+	if ch.key.gr == grPolicies || ch.key.gr == grPolicyBindings {
+		c.policies = nil
+	}
 	for w := range c.watchers {
 		w.offer(ch)
 	}

@@ -18,6 +18,9 @@ type deleteOptions struct {
 	uid         string                     // preconditions, "" for none
 	rv          string
 	grace       *int64 // seconds; nil for the object's own
+	user        *User
+	controller  bool
+	warnings    *[]string
 }
 
 // delete removes an object, or marks it when finalizers or a grace period hold
@@ -42,7 +45,7 @@ func (c *Cluster) delete(gr schema.GroupResource, ns, name string, o deleteOptio
 	if gr == grNamespaces && slices.Contains([]string{"default", "kube-system", "kube-public"}, name) {
 		return nil, apierrors.NewForbidden(gr, name, fmt.Errorf("this namespace may not be deleted"))
 	}
-	if err := c.admitDelete(c.reg.byName[gr], e.obj, o.dryRun); err != nil {
+	if err := c.admitDelete(c.reg.byName[gr], e.obj, writeOptions{user: o.user, controller: o.controller, dryRun: o.dryRun, warnings: o.warnings}); err != nil {
 		return nil, err
 	}
 	if err := c.writable(); err != nil {

@@ -180,7 +180,7 @@ func readDeleteOptions(r *http.Request, q *query, body []byte) (deleteOptions, e
 	if err != nil {
 		return deleteOptions{}, err
 	}
-	o := deleteOptions{dryRun: dry || slices.Contains(in.DryRun, metav1.DryRunAll)}
+	o := deleteOptions{user: q.user, dryRun: dry || slices.Contains(in.DryRun, metav1.DryRunAll)}
 	if in.PropagationPolicy != nil {
 		o.propagation = *in.PropagationPolicy
 	} else if p := q.values.Get("propagationPolicy"); p != "" {

@@ -13,51 +13,34 @@ func isInjector(name string) bool {
 	return strings.HasSuffix(name, "sidecar-injector.istio.io") || strings.Contains(name, "sidecar-injector.")
 }
 
-// injectPod calls the injection webhooks that apply to a new pod.
-func (c *Cluster) injectPod(res *resource, pod *unstructured.Unstructured, o writeOptions) (*unstructured.Unstructured, error) {
-	if t := c.st.tables[grMutating]; t == nil || len(t.keys) == 0 {
-		return pod, nil
+// injectBy lets the injector answer for a control plane that is a simulated
+// one: when its Service has a ready pod, and only for Istio's own webhooks.
+func (c *Cluster) injectBy(h *webhook, v *review) error {
+	if err := c.callable(h); err != nil {
+		if h.failIgnore {
+			return nil
+		}
+		return apierrors.NewInternalError(err)
 	}
-	for _, h := range c.webhooksOf(&world{c: c}, true) {
-		if !h.applies(c, res, pod, nil, "CREATE") {
-			continue
-		}
-		if err := c.callable(h); err != nil {
-			if h.failIgnore {
-				continue
-			}
-			return nil, apierrors.NewInternalError(err)
-		}
-		if !isInjector(h.name) {
-			continue
-		}
-		out, err := c.inject(h, pod)
-		if err != nil {
-			if h.failIgnore {
-				continue
-			}
-			return nil, denied(h.name, err.Error())
-		}
-		if out == nil || same(out, pod) {
-			continue
-		}
-		o.untracked = true
-		if out, err = c.normalize(res, out, o); err != nil {
-			return nil, err
-		}
-		status := pod.Object["status"]
-		pod = out
-		pod.Object["status"] = status
+	if !isInjector(h.name) {
+		return nil
 	}
-	return pod, nil
+	out, err := c.inject(h, v.obj)
+	switch {
+	case err != nil && h.failIgnore, err == nil && out == nil:
+		return nil
+	case err != nil:
+		return denied(h.name, err.Error())
+	}
+	return v.take(out)
 }
 
 // inject gathers what the control plane behind the webhook knows, and calls
 // the injector.
-func (c *Cluster) inject(h webhook, pod *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	ns, svc := h.serviceNS, h.serviceName
-	if svc == "" {
-		ns, svc, _ = serviceOfURL(h.url)
+func (c *Cluster) inject(h *webhook, pod *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	ns, svc, _, _, ok := h.service()
+	if !ok {
+		ns, svc, _ = serviceOfURL(h.url())
 	}
 	if ns == "" {
 		ns = "istio-system"
@@ -84,7 +67,7 @@ func (c *Cluster) inject(h webhook, pod *unstructured.Unstructured) (*unstructur
 // webhookRevision is the revision of the control plane that answers. A tag's
 // webhook carries the revision it points to in istio.io/rev, and its Service
 // is that revision's; the Service's name decides when the label is missing.
-func (c *Cluster) webhookRevision(h webhook, svc string) string {
+func (c *Cluster) webhookRevision(h *webhook, svc string) string {
 	if rev := h.config.GetLabels()["istio.io/rev"]; rev != "" {
 		return rev
 	}

@@ -196,6 +196,7 @@ func (c *Cluster) validateCreate(res *resource, obj *unstructured.Unstructured, 
 			errs = append(errs, res.crd.validate(o.version, obj, nil)...)
 		} else {
 			errs = append(errs, kinds.Validate(res.gvk(o.version), obj.Object)...)
+			errs = append(errs, admissionErrors(res, obj)...)
 		}
 	}
 	return invalid(res, obj.GetName(), errs)
@@ -212,6 +213,7 @@ func (c *Cluster) validateUpdate(res *resource, cur, next *unstructured.Unstruct
 	case o.subresource == "":
 		errs = append(errs, kinds.Validate(res.gvk(o.version), next.Object)...)
 		errs = append(errs, kinds.ValidateUpdate(res.gr(), cur.Object, next.Object)...)
+		errs = append(errs, admissionErrors(res, next)...)
 	}
 	return invalid(res, next.GetName(), errs)
 }

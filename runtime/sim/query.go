@@ -196,7 +196,7 @@ func (q *query) writeOptions(warnings *[]string) (writeOptions, error) {
 	if err != nil {
 		return writeOptions{}, err
 	}
-	o := writeOptions{user: q.user, version: q.version, manager: q.values.Get("fieldManager"), subresource: q.subresource, dryRun: dry, validation: q.values.Get("fieldValidation"), warnings: warnings}
+	o := writeOptions{user: q.user, version: q.version, manager: q.values.Get("fieldManager"), askedManager: q.values.Get("fieldManager"), askedValidation: q.values.Get("fieldValidation"), subresource: q.subresource, dryRun: dry, validation: q.values.Get("fieldValidation"), warnings: warnings}
 	if o.manager == "" && q.verb != "apply" {
 		o.manager, _, _ = strings.Cut(q.userAgent, "/")
 		if o.manager == "" {

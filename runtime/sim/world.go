@@ -157,13 +157,13 @@ func (w *world) Apply(obj *unstructured.Unstructured) error {
 
 // Delete implements World.
 func (w *world) Delete(gr schema.GroupResource, namespace, name string) error {
-	_, err := w.c.delete(gr, namespace, name, deleteOptions{})
+	_, err := w.c.delete(gr, namespace, name, deleteOptions{controller: true})
 	return err
 }
 
 // End implements World.
 func (w *world) End(gr schema.GroupResource, namespace, name string) error {
-	_, err := w.c.delete(gr, namespace, name, deleteOptions{grace: new(int64)})
+	_, err := w.c.delete(gr, namespace, name, deleteOptions{grace: new(int64), controller: true})
 	return err
 }
 

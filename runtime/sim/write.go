@@ -17,17 +17,20 @@ import (
 
 // writeOptions say how one write is to be done.
 type writeOptions struct {
-	user        *User  // who asks; nil for the cluster itself
-	version     string // of the API that the object is in; the storage version when empty
-	manager     string // field manager
-	subresource string // "", "status" or "scale"
-	dryRun      bool
-	validation  string // fieldValidation: Strict, Warn or Ignore
-	untracked   bool   // leave managedFields alone
-	controller  bool   // by a controller: trusted to be well-formed
-	load        bool   // by Load: status, uid and timestamps are kept
-	managed     any    // managedFields already computed, by server-side apply
-	warnings    *[]string
+	user    *User  // who asks; nil for the cluster itself
+	version string // of the API that the object is in; the storage version when empty
+	manager string // field manager
+	// askedManager and askedValidation are the request's own parameters, empty
+	// when it has none.
+	askedManager, askedValidation string
+	subresource                   string // "", "status" or "scale"
+	dryRun                        bool
+	validation                    string // fieldValidation: Strict, Warn or Ignore
+	untracked                     bool   // leave managedFields alone
+	controller                    bool   // by a controller: trusted to be well-formed
+	load                          bool   // by Load: status, uid and timestamps are kept
+	managed                       any    // managedFields already computed, by server-side apply
+	warnings                      *[]string
 }
 
 func (o writeOptions) warn(text string) {
@@ -81,10 +84,13 @@ func (c *Cluster) create(gr schema.GroupResource, ns string, obj *unstructured.U
 	if err := c.mayGrant(res, nil, obj, o); err != nil {
 		return nil, err
 	}
-	if obj, err = c.admit(res, nil, obj, o, "CREATE"); err != nil {
+	if obj, err = c.mutate(res, nil, obj, o, "CREATE"); err != nil {
 		return nil, err
 	}
 	if err := c.validateCreate(res, obj, o); err != nil {
+		return nil, err
+	}
+	if err := c.validating(res, nil, obj, o, "CREATE"); err != nil {
 		return nil, err
 	}
 	k := objectKey{gr, obj.GetNamespace(), obj.GetName()}
@@ -179,11 +185,14 @@ func (c *Cluster) finishUpdate(res *resource, k objectKey, e *entry, cur, next *
 	if err := c.mayGrant(res, cur, next, o); err != nil {
 		return nil, err
 	}
-	next, err := c.admit(res, cur, next, o, "UPDATE")
+	next, err := c.mutate(res, cur, next, o, "UPDATE")
 	if err != nil {
 		return nil, err
 	}
 	if err := c.validateUpdate(res, cur, next, o); err != nil {
+		return nil, err
+	}
+	if err := c.validating(res, cur, next, o, "UPDATE"); err != nil {
 		return nil, err
 	}
 	setMeta(next, "resourceVersion", cur.GetResourceVersion())

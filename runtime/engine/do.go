@@ -16,7 +16,8 @@ import (
 // perform sends e's request, exactly once, marked with the run and the
 // effect's key so that observe can find it again.
 func perform(ctx context.Context, w cluster.Writer, runID, key string, e *effect.Effect) (*cluster.Object, error) {
-	opts := cluster.WriteOptions{UID: types.UID(e.UID), ResourceVersion: e.ResourceVersion, Propagation: e.Propagation}
+	version := fence(e)
+	opts := cluster.WriteOptions{UID: types.UID(e.UID), ResourceVersion: version, Propagation: e.Propagation}
 	switch e.Verb {
 	case effect.Apply, effect.Create, effect.Replace:
 		obj := &cluster.Object{}
@@ -28,15 +29,13 @@ func perform(ctx context.Context, w cluster.Writer, runID, key string, e *effect
 		case effect.Create:
 			return w.Create(ctx, obj, opts)
 		case effect.Replace:
-			obj.SetResourceVersion(e.ResourceVersion)
+			obj.SetResourceVersion(version)
 			obj.SetUID(types.UID(e.UID))
 			return w.Replace(ctx, obj, opts)
 		}
-		// The UID in the body is the fence: an object deleted and made anew by
-		// somebody else is not the one that was judged.
-		if e.UID != "" {
-			obj.SetUID(types.UID(e.UID))
-		}
+		// In an apply the fence is in the body.
+		obj.SetUID(types.UID(e.UID))
+		obj.SetResourceVersion(version)
 		return w.Apply(ctx, obj, cluster.ApplyOptions{Force: len(e.Adopt) > 0})
 	case effect.Patch:
 		body, err := markPatch(e, runID, key)
@@ -50,6 +49,33 @@ func perform(ctx context.Context, w cluster.Writer, runID, key string, e *effect
 		return nil, w.Evict(ctx, e.Ref, opts)
 	}
 	return nil, fmt.Errorf("%s: unknown verb %q", e.Ref, e.Verb)
+}
+
+// never is a resourceVersion that no object has: the store's first revision is
+// of no object (etcd: "revision 1 is the empty store"). To an apply it means
+// "must not exist": the server looks at it when there is an object, and not
+// when there is none (k8s.io/apiserver registry/generic/registry/store.go,
+// Update).
+const never = "1"
+
+// fence is the resourceVersion that a request demands of its target, beside
+// the UID: that of the object which the gates have judged. Whoever lost the
+// mesh and does not know it yet is kept out by it, also where the other run
+// writes the same fields under the same manager (ruling 9). An eviction is
+// fenced by the UID alone: a pod's status moves all the time, and what may not
+// happen twice is the loss of this very pod.
+func fence(e *effect.Effect) string {
+	switch {
+	case e.Verb == effect.Evict, e.Verb == effect.Create:
+		return ""
+	case e.ResourceVersion != "":
+		return e.ResourceVersion
+	case e.Before != nil:
+		return e.Before.GetResourceVersion()
+	case e.Verb == effect.Apply && e.Absent:
+		return never
+	}
+	return ""
 }
 
 func mark(obj *cluster.Object, runID, key string) {

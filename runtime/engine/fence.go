@@ -46,7 +46,9 @@ func (e *Engine) lock() (release func(), held *journal.Lock, err error) {
 			Changed: "nothing by this command", Next: e.next(ErrInterrupted),
 		}
 	case err != nil:
-		return nil, nil, gate.Held(o.Namespace, err)
+		return nil, nil, &diag.Error{
+			Code: diag.Blocked, Subject: "run " + e.run.ID, Err: gate.Held(o.Namespace, err), Changed: "nothing by this command",
+		}
 	}
 	e.run.Fence = l
 	soft, end := l.Context(e.soft)

@@ -76,7 +76,7 @@ func (s *submitter) SubmitAll(ctx context.Context, es []*effect.Effect) ([]*effe
 
 // conflictTries bounds how often an effect whose target changed under it is
 // read and judged anew (ruling 8).
-const conflictTries = 3
+const conflictTries = 5
 
 func (s *submitter) submit(ctx context.Context, ps []*pending) error {
 	for _, p := range ps {

@@ -186,6 +186,10 @@ func (c *Cluster) applyNew(res *resource, fm *managedfields.FieldManager, ns str
 	c.stamp(live, obj)
 	meta, _ := obj.Object["metadata"].(map[string]any)
 	managed := meta["managedFields"]
+	// The server compares an apply's resourceVersion with that of the object
+	// that is there. Where there is none it is not looked at, other than in a
+	// create (k8s.io/apiserver registry/generic/registry/store.go, Update).
+	obj.SetResourceVersion("")
 	o.untracked, o.managed = true, managed
 	return c.create(res.gr(), ns, obj, o)
 }

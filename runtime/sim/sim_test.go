@@ -433,3 +433,20 @@ func TestBehaviours(t *testing.T) {
 		})
 	}
 }
+
+// An apply with a resourceVersion that no object has makes what is absent, and
+// is refused where there is something: as kube-apiserver 1.36.3 answers it.
+func TestApplyThatMayOnlyCreate(t *testing.T) {
+	_, d := newCluster(t, sim.Options{})
+	cm := d.Resource(configMaps).Namespace("shop")
+	body := configMap("a", object{"k": "1"})
+	body.SetResourceVersion("1")
+	opts := metav1.ApplyOptions{FieldManager: "rutter"}
+	made := must(t)(cm.Apply(t.Context(), "a", body, opts))
+	if rv := made.GetResourceVersion(); rv == "1" || rv == "" {
+		t.Errorf("resourceVersion %q", rv)
+	}
+	if _, err := cm.Apply(t.Context(), "a", body, opts); !apierrors.IsConflict(err) {
+		t.Errorf("where there is one: %v", err)
+	}
+}

@@ -187,6 +187,9 @@ func (e *Engine) execute() error {
 	e.root = e.newFrame(nil, "", e.soft)
 	err := e.settleInDoubt()
 	if err == nil {
+		err = e.drift()
+	}
+	if err == nil {
 		err = e.o.Exec(e.soft, func(t *starlark.Thread) {
 			t.SetLocal(builtin.HostKey, builtin.Host(e))
 			t.SetLocal(frameKey, e.root)

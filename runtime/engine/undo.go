@@ -156,27 +156,6 @@ func (e *Engine) remake(ctx context.Context, u *undone, p part, live *cluster.Ob
 	return replacing(live, out)
 }
 
-// reverted takes back in live, effect by effect from the last to the first,
-// what the run changed.
-func (e *Engine) reverted(u *undone, live *cluster.Object) (*cluster.Object, []effect.Foreign) {
-	out := live
-	var foreign []effect.Foreign
-	for i := len(u.recs) - 1; i >= 0; i-- {
-		r := u.recs[i]
-		if r.effect.Before == nil {
-			continue // it did not exist in between
-		}
-		var fs []effect.Foreign
-		out, fs = effect.Revert(out, r.effect.Before, u.after(i, live), e.rollback.overwrite[u.ref.ID()])
-		for _, f := range fs {
-			if !slices.ContainsFunc(foreign, func(g effect.Foreign) bool { return g.Field == f.Field }) {
-				foreign = append(foreign, f)
-			}
-		}
-	}
-	return out, foreign
-}
-
 // after is the object as the i-th effect left it. Where the journal does not
 // say (the host was killed between the write and its Outcome, or an older
 // rutter wrote it), it is what came next.

@@ -84,8 +84,12 @@ func (e *Engine) planUnit(un *unit, u *event.Undoing) ([]*effect.Effect, error) 
 			planned[ef.Ref.ID()] = ef
 		}
 		objs = slices.Clone(objs)
-		at := func(o *undone) int {
-			return slices.IndexFunc(order, func(ef *effect.Effect) bool { return ef.Ref.ID() == o.ref.ID() })
+		at := func(o *undone) int { // what it does not plan comes after it
+			i := slices.IndexFunc(order, func(ef *effect.Effect) bool { return ef.Ref.ID() == o.ref.ID() })
+			if i < 0 {
+				return len(order)
+			}
+			return i
 		}
 		slices.SortStableFunc(objs, func(a, b *undone) int { return cmp.Compare(at(a), at(b)) })
 	}

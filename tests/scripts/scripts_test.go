@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"rutter.dev/rutter/builtins/istioctl/lib"
 	"rutter.dev/rutter/cmd/cli"
 	"rutter.dev/rutter/runtime/env"
 )
@@ -29,11 +31,9 @@ const patience = time.Minute
 
 func TestScripts(t *testing.T) {
 	tools, cache := t.TempDir(), t.TempDir()
-	// The real kubectl, at the version of the client library.
-	build := exec.Command("go", "build", "-ldflags", "-X k8s.io/component-base/version.gitVersion=v1.36.0", "-o", filepath.Join(tools, "kubectl"), "rutter.dev/rutter/tests/kubectl")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building kubectl: %v\n%s", err, out)
-	}
+	// The real clients, at the versions of the libraries.
+	build(t, tools, "kubectl", "-X k8s.io/component-base/version.gitVersion=v1.36.0")
+	build(t, tools, "istioctl", "-s -w -X istio.io/istio/pkg/version.buildVersion="+lib.LinkedVersion+" -X istio.io/istio/pkg/version.buildStatus=Clean")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
@@ -47,6 +47,15 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "", // then look at the difference before you commit it
 		RequireExplicitExec: true,
 	})
+}
+
+// build makes one of the clients in tests, once for all scripts.
+func build(t *testing.T, dir, name, ldflags string) {
+	t.Helper()
+	out, err := exec.Command("go", "build", "-ldflags", ldflags, "-o", filepath.Join(dir, name), "rutter.dev/rutter/tests/"+name).CombinedOutput()
+	if err != nil {
+		t.Fatalf("building %s: %v\n%s", name, err, out)
+	}
 }
 
 // serve runs "rutter sim serve ARGS" in the process until the script ends. It
@@ -106,12 +115,14 @@ func (a *announced) String() string {
 	return a.text.String()
 }
 
-// until runs a command again and again until its output has the text:
-// until TEXT COMMAND ARGS…
+// until runs a command again and again until its output matches:
+// until REGEXP COMMAND ARGS…
 func until(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: until TEXT COMMAND [ARGS…]")
+		ts.Fatalf("usage: until REGEXP COMMAND [ARGS…]")
 	}
+	want, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
 	last := "nothing"
 	poll(ts, func() bool {
 		err := ts.Exec(args[1], args[2:]...)
@@ -119,7 +130,7 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 		if err != nil {
 			last += fmt.Sprintf("%v\n%s", err, ts.ReadFile("stderr"))
 		}
-		return err == nil && strings.Contains(last, args[0])
+		return err == nil && want.MatchString(last)
 	}, func() string {
 		return fmt.Sprintf("%q did not come in %v; the last answer:\n%s", args[0], patience, last)
 	})

@@ -75,16 +75,18 @@ func (s *Server) Connect(w http.ResponseWriter, r *http.Request, to sim.Connecti
 // portForward serves any number of connections to a pod's ports over one
 // request.
 func (s *Server) portForward(w http.ResponseWriter, r *http.Request, pod *unstructured.Unstructured) {
-	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	serve := func(w http.ResponseWriter, r *http.Request) {
 		options, err := portforward.NewV4Options(r)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
 		portforward.ServePortForward(w, r, forwarder{s.pods, pod}, pod.GetName(), string(pod.GetUID()), options, idleTimeout, creationTimeout, portforward.SupportedProtocols)
-	})
+	}
 	if wsstream.IsWebSocketRequestWithTunnelingProtocol(r) {
-		proxy.NewTunnelingHandler(serve).ServeHTTP(w, r)
+		proxy.NewTunnelingHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			serve(&rawUpgrade{ResponseWriter: w, header: http.Header{}}, r)
+		})).ServeHTTP(w, r)
 		return
 	}
 	serve(w, r)

@@ -8,10 +8,10 @@ GO      ?= go
 ISTIO   := builtins/istioctl|cmd/|tests
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race check golden bench clean
+.PHONY: help build demo test race check e2e cluster-up cluster-down golden bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: bin/rutter ## build bin/rutter
 
@@ -31,9 +31,21 @@ race: ## run the tests under the race detector (packages that don't link Istio)
 
 check: ## format, vet, staticcheck, and known vulnerabilities where their database can be reached
 	@out=$$($(GO) tool gofumpt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofumpt-formatted (go tool gofumpt -w FILE):"; echo "$$out"; exit 1; fi
-	$(GO) vet ./...
-	$(GO) tool staticcheck ./...
+	$(GO) vet -tags e2e ./...
+	$(GO) tool staticcheck -tags e2e ./...
 	.ci/vulncheck
+
+e2e: ## run rutter against a real kube-apiserver and a real istiod on loopback
+	$(GO) run ./tests/e2e/cmd/cluster build
+	cd tests/e2e/kubebox && $(GO) vet .
+	$(GO) test -tags e2e -count=1 -timeout 40m -v ./tests/e2e/...
+	$(GO) run ./tests/e2e/cmd/cluster leaks
+
+cluster-up: ## leave such a cluster running, with Istio 1.30.3, and print its kubeconfig
+	@$(GO) run ./tests/e2e/cmd/cluster up --istio 1.30.3
+
+cluster-down: ## stop it
+	@$(GO) run ./tests/e2e/cmd/cluster down
 
 golden: bin/rutter ## rewrite the golden files of Go tests and of runbooks
 	$(GO) test $$(grep -rl 'flag.Bool("update"' --include=*_test.go . | xargs -n1 dirname | sort -u) -update
@@ -43,7 +55,8 @@ golden: bin/rutter ## rewrite the golden files of Go tests and of runbooks
 bench: bin/rutter ## measure against kubectl and print ratios
 	.ci/bench
 
-clean: ## remove what was built
+clean: ## remove what was built; stops the cluster of cluster-up
+	@if [ -e bin/e2e/cluster/plane.json ]; then $(MAKE) --no-print-directory cluster-down; fi
 	rm -rf bin
 
 FORCE:

@@ -24,6 +24,17 @@ const (
 	kubeVersion = "v1.36.3"
 )
 
+// BinariesHere is where Build puts the binaries of the repository around the working
+// directory, built or not.
+func BinariesHere() (Binaries, error) {
+	root, err := Root()
+	if err != nil {
+		return Binaries{}, err
+	}
+	out := filepath.Join(root, "bin", "e2e")
+	return Binaries{Kubebox: filepath.Join(out, "kubebox"), Istiobox: filepath.Join(out, "istiobox")}, nil
+}
+
 // Build builds the binaries into bin/e2e of the repository around the working
 // directory. Go builds only what changed: with everything cached it takes about
 // two seconds, on a fresh machine ten minutes.
@@ -32,8 +43,10 @@ func Build(ctx context.Context) (Binaries, error) {
 	if err != nil {
 		return Binaries{}, err
 	}
-	out := filepath.Join(root, "bin", "e2e")
-	b := Binaries{Kubebox: filepath.Join(out, "kubebox"), Istiobox: filepath.Join(out, "istiobox")}
+	b, err := BinariesHere()
+	if err != nil {
+		return Binaries{}, err
+	}
 	pkg := "k8s.io/component-base/version."
 	flags := "-s -w -X " + pkg + "gitMajor=" + kubeMajor + " -X " + pkg + "gitMinor=" + kubeMinor + " -X " + pkg + "gitVersion=" + kubeVersion
 	if err := goBuild(ctx, filepath.Join(root, "tests", "e2e", "kubebox"), b.Kubebox, flags, "."); err != nil {

@@ -10,14 +10,13 @@ import (
 // executable is the file that a process runs.
 func executable(pid int) (string, error) { return os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)) }
 
-// strays are processes that run a plane's binaries on its directory, whatever
-// the pid files say.
-func strays(dir string, b Binaries) []string {
+// running are the processes that run binaries.
+func running(b Binaries) []stray {
 	entries, err := os.ReadDir("/proc")
-	if err != nil || dir == "" {
+	if err != nil {
 		return nil
 	}
-	var out []string
+	var out []stray
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
@@ -28,9 +27,11 @@ func strays(dir string, b Binaries) []string {
 			continue // ended, or not ours
 		}
 		exe = strings.TrimSuffix(exe, " (deleted)")
-		args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if err == nil && (exe == b.Kubebox || exe == b.Istiobox) && strings.Contains(string(args), dir) {
-			out = append(out, fmt.Sprintf("process %s (pid %d)", strings.ReplaceAll(strings.TrimRight(string(args), "\x00"), "\x00", " "), pid))
+		if exe != b.Kubebox && exe != b.Istiobox {
+			continue
+		}
+		if args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil {
+			out = append(out, stray{pid, strings.ReplaceAll(strings.TrimRight(string(args), "\x00"), "\x00", " ")})
 		}
 	}
 	return out

@@ -14,5 +14,5 @@ func executable(pid int) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// strays are only looked for where /proc tells of them.
-func strays(string, Binaries) []string { return nil }
+// running are only looked for where /proc tells of them.
+func running(Binaries) []stray { return nil }

@@ -101,7 +101,7 @@ func (p *Plane) Leaks() []string {
 			out = append(out, fmt.Sprintf("process %s (pid %d)", name, proc.pid))
 		}
 	}
-	out = append(out, strays(p.dir, p.state.Binaries)...)
+	out = append(out, p.strays()...)
 	for name, port := range map[string]int{
 		"etcd": p.state.Ports.Etcd, "etcd's peers": p.state.Ports.EtcdPeer, "API server": p.state.Ports.API, "kubelet": p.state.Ports.Kubelet,
 	} {
@@ -112,6 +112,37 @@ func (p *Plane) Leaks() []string {
 	slices.Sort(out)
 	return slices.Compact(out)
 }
+
+func (p *Plane) strays() []string {
+	var out []string
+	for _, s := range running(p.state.Binaries) {
+		if p.dir != "" && strings.Contains(s.args, p.dir) {
+			out = append(out, s.String())
+		}
+	}
+	return out
+}
+
+// Strays names the processes that run the binaries, whoever started them, but
+// for those of the plane in one directory ("" for none). It knows only of those
+// that the system lists in /proc.
+func Strays(b Binaries, but string) []string {
+	var out []string
+	for _, s := range running(b) {
+		if but == "" || !strings.Contains(s.args, but) {
+			out = append(out, s.String())
+		}
+	}
+	return out
+}
+
+// stray is a process by what the system says of it.
+type stray struct {
+	pid  int
+	args string
+}
+
+func (s stray) String() string { return fmt.Sprintf("process %.160s (pid %d)", s.args, s.pid) }
 
 // freeWithin tells whether a port is free, or becomes so shortly.
 func freeWithin(port int, d time.Duration) bool {

@@ -42,36 +42,37 @@ func run(ctx context.Context, args []string) error {
 	}
 	switch verb {
 	case "build":
-		return build(ctx)
+		_, err := build(ctx)
+		return err
 	case "up":
 		return up(ctx, *dir, *port, *istio)
 	case "down":
 		return down(*dir)
+	case "leaks":
+		return leaks(*dir)
 	}
-	return errors.New("usage: cluster build|up|down [--dir DIR] [--first-port N] [--istio VERSION]")
+	return errors.New("usage: cluster build|up|down|leaks [--dir DIR] [--first-port N] [--istio VERSION]")
 }
 
 // build builds everything that the tests run.
-func build(ctx context.Context) error {
+func build(ctx context.Context) (plane.Binaries, error) {
 	began := time.Now()
-	if _, err := plane.Build(ctx); err != nil {
-		return err
+	b, err := plane.Build(ctx)
+	if err != nil {
+		return b, err
 	}
 	if _, err := plane.BuildRutter(ctx); err != nil {
-		return err
+		return b, err
 	}
 	if _, err := plane.BuildKubectl(ctx); err != nil {
-		return err
+		return b, err
 	}
 	fmt.Fprintf(os.Stderr, "built in %s\n", time.Since(began).Round(time.Second/10))
-	return nil
+	return b, nil
 }
 
 func up(ctx context.Context, dir string, port int, istio string) error {
-	if err := build(ctx); err != nil {
-		return err
-	}
-	b, err := plane.Build(ctx)
+	b, err := build(ctx)
 	if err != nil {
 		return err
 	}
@@ -104,4 +105,22 @@ func down(dir string) error {
 		return err
 	}
 	return os.RemoveAll(dir)
+}
+
+// leaks fails if anything but the cluster in dir still runs one of the
+// binaries: a test that did not clean up.
+func leaks(dir string) error {
+	b, err := plane.BinariesHere()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, s := range plane.Strays(b, dir) {
+		errs = append(errs, errors.New("left over: "+s))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, "no process is left over")
+	return nil
 }

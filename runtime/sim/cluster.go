@@ -62,6 +62,7 @@ type Cluster struct {
 	sched    scheduler
 	watchers map[*watcher]bool
 	managers map[managerKey]*managedfields.FieldManager
+	blanks   map[schema.GroupVersionKind]map[string]any // see blank
 	docs     docCache
 	log      *log
 	logErr   error // the first error of the log; ends all writing
@@ -132,7 +133,7 @@ func newCluster(opts Options) (*Cluster, error) {
 	}
 	c := &Cluster{
 		opts: opts, st: newStore(), reg: newRegistry(), now: opts.Clock0.UTC().Truncate(time.Second),
-		watchers: map[*watcher]bool{}, managers: map[managerKey]*managedfields.FieldManager{},
+		watchers: map[*watcher]bool{}, managers: map[managerKey]*managedfields.FieldManager{}, blanks: map[schema.GroupVersionKind]map[string]any{},
 		webhooks: map[schema.GroupResource][]*webhook{},
 	}
 	c.sched.init(opts.Controllers)

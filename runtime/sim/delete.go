@@ -253,7 +253,16 @@ func (c *Cluster) reapWith(k objectKey, e *entry, uid string) {
 func (c *Cluster) orphan(uid string) {
 	for _, k := range c.st.dependents(uid) {
 		next := c.st.get(k).obj.DeepCopy()
-		next.SetOwnerReferences(slices.DeleteFunc(next.GetOwnerReferences(), func(o metav1.OwnerReference) bool { return string(o.UID) == uid }))
+		setOwners(next, slices.DeleteFunc(next.GetOwnerReferences(), func(o metav1.OwnerReference) bool { return string(o.UID) == uid }))
 		c.commit(k, next)
 	}
+}
+
+// setOwners sets an object's owners; without any it has no such field.
+func setOwners(obj *unstructured.Unstructured, owners []metav1.OwnerReference) {
+	if len(owners) == 0 {
+		unstructured.RemoveNestedField(obj.Object, "metadata", "ownerReferences")
+		return
+	}
+	obj.SetOwnerReferences(owners)
 }

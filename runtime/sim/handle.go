@@ -218,7 +218,7 @@ func (c *Cluster) deleteRequest(r *http.Request, q *query, body []byte) (reply, 
 		return reply{}, err
 	}
 	held := c.st.get(objectKey{q.res.gr(), q.namespace, q.name})
-	if held != nil && !o.dryRun || q.res.gr() == grPods {
+	if held != nil && !o.dryRun || q.res.returnsDeleted() {
 		return c.objectReply(q, http.StatusOK, last)
 	}
 	return jsonReply(http.StatusOK, metav1.Status{

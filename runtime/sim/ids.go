@@ -26,6 +26,14 @@ func (c *Cluster) digest() [32]byte {
 // uid makes a version-4 UUID.
 func (c *Cluster) uid() string { return formatUID(c.digest()) }
 
+// rehearse draws from another sequence until the returned function is called: a
+// dry run must not give out what the real write will, nor change it.
+func (c *Cluster) rehearse() (end func()) {
+	seq := c.seq
+	c.seq |= 1 << 63
+	return func() { c.seq = seq }
+}
+
 func formatUID(d [32]byte) string {
 	d[6] = d[6]&0x0f | 0x40
 	d[8] = d[8]&0x3f | 0x80

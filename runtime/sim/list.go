@@ -160,6 +160,9 @@ func (l listing) write(c *Cluster, q *query) ([]byte, error) {
 		kind, apiVersion = "PartialObjectMetadataList", "meta.k8s.io/v1"
 	}
 	meta := map[string]any{"resourceVersion": strconv.FormatUint(l.rv, 10)}
+	if q.res.crd != nil && q.format == formatObject {
+		meta["continue"] = "" // the list of an unstructured kind always has one
+	}
 	if l.token != "" {
 		meta["continue"] = l.token
 		if q.list.LabelSelector == "" && q.list.FieldSelector == "" {
@@ -172,15 +175,39 @@ func (l listing) write(c *Cluster, q *query) ([]byte, error) {
 	}
 	fmt.Fprintf(&b, `{"kind":%q,"apiVersion":%q,"metadata":%s,"items":[`, kind, apiVersion, head)
 	for i, e := range l.entries {
-		data, err := q.render(c, e)
+		data, err := q.item(c, e)
 		if err != nil {
 			return nil, err
 		}
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		b.Write(data)
+		b.Write(data[0])
+		b.Write(data[1])
 	}
 	b.WriteString("]}\n")
 	return b.Bytes(), nil
+}
+
+// item is an entry as a list shows it, in two parts. The items of a typed list
+// do not repeat their kind.
+func (q *query) item(c *Cluster, e *entry) (parts [2][]byte, err error) {
+	if q.format != formatObject || q.res.crd != nil {
+		parts[0], err = q.render(c, e)
+		return parts, err
+	}
+	data, body := []byte(nil), 0
+	if e.obj.GetAPIVersion() == q.res.gvk(q.version).GroupVersion().String() {
+		data, err = e.json()
+		body = e.body
+	} else {
+		var out *unstructured.Unstructured
+		if out, err = c.convert(q.res, e.obj, q.version); err == nil {
+			data, body, err = encodeTyped(out.Object)
+		}
+	}
+	if err != nil {
+		return parts, err
+	}
+	return [2][]byte{{'{'}, data[body:]}, nil
 }

@@ -62,7 +62,7 @@ func (c *Cluster) fieldManager(res *resource, version, sub string) (*managedfiel
 	if res.crd != nil {
 		build = managedfields.NewDefaultCRDFieldManager
 	}
-	fm, err := build(types, converter{c, res}, noDefaults{}, creator{}, k.gvk, k.gvk.GroupVersion(), sub, resetFields(res, sub))
+	fm, err := build(types, converter{c, res}, noDefaults{}, creator{c, res}, k.gvk, k.gvk.GroupVersion(), sub, resetFields(res, sub))
 	if err != nil {
 		return nil, err
 	}
@@ -203,11 +203,13 @@ type noDefaults struct{}
 // Default implements runtime.ObjectDefaulter.
 func (noDefaults) Default(runtime.Object) {}
 
-type creator struct{}
+// creator makes what an object is compared with when nobody manages it yet.
+type creator struct {
+	c   *Cluster
+	res *resource
+}
 
 // New implements runtime.ObjectCreater.
-func (creator) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
-	u := &unstructured.Unstructured{Object: map[string]any{}}
-	u.SetGroupVersionKind(gvk)
-	return u, nil
+func (k creator) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
+	return k.c.blank(k.res, gvk.Version), nil
 }

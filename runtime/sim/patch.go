@@ -120,7 +120,7 @@ func (c *Cluster) apply(res *resource, ns, name string, body []byte, force bool,
 		o.version = res.storage
 	}
 	if o.dryRun {
-		defer func(seq uint64) { c.seq = seq }(c.seq)
+		defer c.rehearse()()
 	}
 	wanted, err := appliedObject(res, ns, name, body, o)
 	if err != nil {

@@ -37,6 +37,17 @@ func (r *resource) gk() schema.GroupKind { return schema.GroupKind{Group: r.grou
 
 func (r *resource) serves(version string) bool { return slices.Contains(r.versions, version) }
 
+// returnsDeleted reports whether the deletion of an object is answered with the
+// object rather than with a Status (ReturnDeletedObject in the registries of
+// Kubernetes).
+func (r *resource) returnsDeleted() bool {
+	switch r.plural {
+	case "pods", "podtemplates", "services", "serviceaccounts", "resourcequotas", "persistentvolumes", "persistentvolumeclaims", "storageclasses":
+		return r.crd == nil
+	}
+	return false
+}
+
 // listKind is the kind of a list of the resource's objects.
 func (r *resource) listKind() string {
 	if r.crd != nil {

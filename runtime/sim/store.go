@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"slices"
 	"sort"
 	"strconv"
@@ -37,13 +38,34 @@ type entry struct {
 
 	once sync.Once
 	data []byte
+	body int // where in data the fields after kind and apiVersion begin
 	err  error
 }
 
 // json is the object's JSON, marshalled once however often it is listed.
 func (e *entry) json() ([]byte, error) {
-	e.once.Do(func() { e.data, e.err = plain.Encode(e.obj.Object) })
+	e.once.Do(func() { e.data, e.body, e.err = encodeTyped(e.obj.Object) })
 	return e.data, e.err
+}
+
+// encodeTyped is an object's JSON with kind and apiVersion first, as the
+// server writes it, and where the other fields begin in it.
+func encodeTyped(obj map[string]any) (data []byte, body int, err error) {
+	rest := make(map[string]any, len(obj))
+	for k, v := range obj {
+		if k != "kind" && k != "apiVersion" {
+			rest[k] = v
+		}
+	}
+	fields, err := plain.Encode(rest)
+	if err != nil {
+		return nil, 0, err
+	}
+	data = fmt.Appendf(make([]byte, 0, len(fields)+64), `{"kind":%q,"apiVersion":%q`, obj["kind"], obj["apiVersion"])
+	if len(rest) > 0 {
+		data = append(data, ',')
+	}
+	return append(data, fields[1:]...), len(data), nil
 }
 
 // table holds the objects of one resource, sorted by namespace and name as

@@ -10,7 +10,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // scale answers the scale subresource: a view of spec.replicas.
@@ -53,6 +55,9 @@ func (c *Cluster) scale(r *http.Request, q *query, body []byte, warnings *[]stri
 	if err != nil {
 		return reply{}, apierrors.NewBadRequest(err.Error())
 	}
+	if replicas < 0 {
+		return reply{}, invalidScale(q.name, replicas)
+	}
 	o.subresource = "scale"
 	obj, err := c.update(q.res.gr(), q.namespace, q.name, o, func(cur *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 		out := cur.DeepCopy()
@@ -65,6 +70,12 @@ func (c *Cluster) scale(r *http.Request, q *query, body []byte, warnings *[]stri
 		return reply{}, err
 	}
 	return jsonReply(http.StatusOK, scaleOf(obj).Object)
+}
+
+func invalidScale(name string, replicas int64) error {
+	return apierrors.NewInvalid(schema.GroupKind{Group: "autoscaling", Kind: "Scale"}, name, field.ErrorList{
+		field.Invalid(field.NewPath("spec", "replicas"), replicas, "must be greater than or equal to 0").WithOrigin("minimum"),
+	})
 }
 
 func scaleOf(obj *unstructured.Unstructured) *unstructured.Unstructured {

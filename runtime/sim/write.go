@@ -51,7 +51,7 @@ func (c *Cluster) create(gr schema.GroupResource, ns string, obj *unstructured.U
 		o.version = res.storage
 	}
 	if o.dryRun {
-		defer func(seq uint64) { c.seq = seq }(c.seq)
+		defer c.rehearse()()
 	}
 	if err := c.scopeObject(res, ns, obj); err != nil {
 		return nil, err
@@ -138,7 +138,7 @@ func (c *Cluster) update(gr schema.GroupResource, ns, name string, o writeOption
 		o.version = res.storage
 	}
 	if o.dryRun {
-		defer func(seq uint64) { c.seq = seq }(c.seq)
+		defer c.rehearse()()
 	}
 	k := objectKey{gr, ns, name}
 	e := c.st.get(k)
@@ -294,10 +294,22 @@ func (c *Cluster) clearServerMeta(obj *unstructured.Unstructured, o writeOptions
 	}
 }
 
-// blank is the empty object that a creation is a change of.
+// blank is the empty object that a creation is a change of: for a built-in kind
+// the empty Go value, whose structs are there and so are owned by nobody.
 func (c *Cluster) blank(res *resource, version string) *unstructured.Unstructured {
-	u := &unstructured.Unstructured{Object: map[string]any{}}
-	u.SetGroupVersionKind(res.gvk(version))
+	gvk := res.gvk(version)
+	if res.crd != nil {
+		u := &unstructured.Unstructured{Object: map[string]any{}}
+		u.SetGroupVersionKind(gvk)
+		return u
+	}
+	empty := c.blanks[gvk]
+	if empty == nil {
+		empty = kinds.Empty(gvk)
+		c.blanks[gvk] = empty
+	}
+	u := shallow(&unstructured.Unstructured{Object: empty})
+	u.SetGroupVersionKind(gvk)
 	return u
 }
 

@@ -26,8 +26,9 @@ var Scheme = sync.OnceValue(func() *runtime.Scheme {
 	return s
 })
 
-// EmptyStatus is the JSON form of the kind's empty status, nil when it has none.
-func EmptyStatus(gvk schema.GroupVersionKind) any {
+// Empty is the JSON form of the kind's empty Go value, nil for a kind that the
+// scheme does not know.
+func Empty(gvk schema.GroupVersionKind) map[string]any {
 	t, err := Scheme().New(gvk)
 	if err != nil {
 		return nil
@@ -36,5 +37,8 @@ func EmptyStatus(gvk schema.GroupVersionKind) any {
 	if err != nil {
 		return nil
 	}
-	return m["status"]
+	return m
 }
+
+// EmptyStatus is the JSON form of the kind's empty status, nil when it has none.
+func EmptyStatus(gvk schema.GroupVersionKind) any { return Empty(gvk)["status"] }

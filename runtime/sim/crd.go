@@ -1,11 +1,16 @@
 package sim
 
 import (
+	"context"
 	"fmt"
+	"slices"
+	"sync"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	structural "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel/model"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
@@ -15,25 +20,51 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	"k8s.io/apiserver/pkg/cel/common"
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"rutter.dev/rutter/runtime/sim/openapi"
 )
 
-// crd is the served form of a CustomResourceDefinition.
+// crd is the served form of a CustomResourceDefinition. Clones of a cluster
+// share it, so that its schemas are built once.
 type crd struct {
 	listKind  string
 	spec      apiextensionsv1.CustomResourceDefinitionSpec
 	versions  map[string]*crdVersion
-	converter managedfields.TypeConverter // built on first use
+	converter lazy[managedfields.TypeConverter]
 }
 
 // crdVersion holds one version's schema, built on first use.
 type crdVersion struct {
-	def       apiextensionsv1.CustomResourceDefinitionVersion
-	built     bool
+	def   apiextensionsv1.CustomResourceDefinitionVersion
+	built lazy[*crdSchema]
+}
+
+// crdSchema is what a version's objects are held against; the fields are nil
+// for a version without a schema, rules also for one without CEL rules.
+type crdSchema struct {
 	schema    *structural.Structural
 	validator validation.SchemaValidator
+	rules     *cel.Validator
+}
+
+// lazy is a value that is made once, when it is first asked for.
+type lazy[T any] struct {
+	once  sync.Once
+	value T
+	err   error
+}
+
+func (l *lazy[T]) get(build func() (T, error)) (T, error) {
+	l.once.Do(func() { l.value, l.err = build() })
+	return l.value, l.err
+}
+
+// definition is the resource that a stored CustomResourceDefinition describes.
+func (e *entry) definition() (*resource, error) {
+	return e.def.get(func() (*resource, error) { return newCRD(e.obj) })
 }
 
 // newCRD makes the resource that a stored CustomResourceDefinition describes.
@@ -64,15 +95,17 @@ func newCRD(obj *unstructured.Unstructured) (*resource, error) {
 	return r, nil
 }
 
-func (d *crd) version(v string) (*crdVersion, error) {
+func (d *crd) version(v string) (*crdSchema, error) {
 	x := d.versions[v]
 	if x == nil {
 		return nil, fmt.Errorf("version %s is not defined", v)
 	}
-	if x.built {
-		return x, nil
-	}
-	if s := x.def.Schema; s != nil && s.OpenAPIV3Schema != nil {
+	return x.built.get(func() (*crdSchema, error) { return newSchema(v, x.def.Schema) })
+}
+
+func newSchema(v string, s *apiextensionsv1.CustomResourceValidation) (*crdSchema, error) {
+	x := &crdSchema{}
+	if s != nil && s.OpenAPIV3Schema != nil {
 		var internal apiextensions.JSONSchemaProps
 		if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(s.OpenAPIV3Schema, &internal, nil); err != nil {
 			return nil, fmt.Errorf("schema of version %s: %w", v, err)
@@ -84,8 +117,8 @@ func (d *crd) version(v string) (*crdVersion, error) {
 		if x.validator, _, err = validation.NewSchemaValidator(&internal); err != nil {
 			return nil, fmt.Errorf("schema of version %s: %w", v, err)
 		}
+		x.rules = cel.NewValidator(x.schema, true, celconfig.PerCallLimit)
 	}
-	x.built = true
 	return x, nil
 }
 
@@ -129,12 +162,36 @@ func (d *crd) validate(version string, obj, old *unstructured.Unstructured) fiel
 		return nil
 	}
 	var errs field.ErrorList
+	var rules []cel.Option
+	var before any
 	if old != nil {
-		errs = validation.ValidateCustomResourceUpdate(nil, obj.Object, old.Object, v.validator)
+		same := common.NewCorrelatedObject(obj.Object, old.Object, &model.Structural{Structural: v.schema})
+		errs = validation.ValidateCustomResourceUpdate(nil, obj.Object, old.Object, v.validator, validation.WithRatcheting(same))
+		rules, before = append(rules, cel.WithRatcheting(same)), old.Object
 	} else {
 		errs = validation.ValidateCustomResource(nil, obj.Object, v.validator)
 	}
-	return append(errs, listtype.ValidateListSetsAndMaps(nil, v.schema, obj.Object)...)
+	if old == nil || len(listtype.ValidateListSetsAndMaps(nil, v.schema, old.Object)) == 0 {
+		errs = append(errs, listtype.ValidateListSetsAndMaps(nil, v.schema, obj.Object)...)
+	}
+	if v.rules == nil {
+		return errs
+	}
+	if slices.ContainsFunc(errs, blocksRules) {
+		return append(errs, field.Invalid(nil, nil, "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation"))
+	}
+	more, _ := v.rules.Validate(context.Background(), nil, v.schema, obj.Object, before, celconfig.RuntimeCELCostBudget, rules...)
+	return append(errs, more...)
+}
+
+// blocksRules reports whether an error keeps the CEL rules from being checked:
+// they could not rely on the object's form.
+func blocksRules(e *field.Error) bool {
+	switch e.Type {
+	case field.ErrorTypeNotSupported, field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeTypeInvalid:
+		return true
+	}
+	return false
 }
 
 // openAPISchema is the version's schema as the server publishes it: with
@@ -168,9 +225,10 @@ func (d *crd) modelName(res *resource, version string) string {
 
 // types converts the resource's objects for server-side apply by its schema.
 func (d *crd) types(res *resource) (managedfields.TypeConverter, error) {
-	if d.converter != nil {
-		return d.converter, nil
-	}
+	return d.converter.get(func() (managedfields.TypeConverter, error) { return d.newConverter(res) })
+}
+
+func (d *crd) newConverter(res *resource) (managedfields.TypeConverter, error) {
 	models := openapi.ObjectMeta()
 	for v := range d.versions {
 		s, err := d.openAPISchema(res, v)
@@ -183,6 +241,5 @@ func (d *crd) types(res *resource) (managedfields.TypeConverter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("schema of %s: %w", res.gr(), err)
 	}
-	d.converter = tc
 	return tc, nil
 }

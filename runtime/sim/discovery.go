@@ -50,6 +50,14 @@ func (c *Cluster) meta(path string, r *http.Request) (any, string, error) {
 	switch {
 	case path == "/livez" || path == "/readyz" || path == "/healthz" || strings.HasPrefix(path, "/readyz/") || strings.HasPrefix(path, "/livez/"):
 		return "ok", "text/plain; charset=utf-8", nil
+	case path == "/openid/v1/jwks":
+		keys, err := c.keySet()
+		return keys, "application/jwk-set+json", err
+	case path == "/.well-known/openid-configuration":
+		return map[string]any{
+			"issuer": issuer, "jwks_uri": "https://kubernetes.default.svc/openid/v1/jwks", "response_types_supported": []string{"id_token"},
+			"subject_types_supported": []string{"public"}, "id_token_signing_alg_values_supported": []string{"EdDSA"},
+		}, jsonType, nil
 	case path == "/version":
 		return c.version(), jsonType, nil
 	case path == "":

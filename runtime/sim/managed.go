@@ -103,8 +103,9 @@ func (c *Cluster) track(res *resource, live, obj *unstructured.Unstructured, o w
 		return nil, apierrors.NewInternalError(fmt.Errorf("field manager of %s: %w", res.gr(), err))
 	}
 	out, err := fm.Update(live, obj, o.manager)
-	if err != nil {
-		return nil, apierrors.NewInternalError(fmt.Errorf("managed fields of %s %s: %w", res.gr(), obj.GetName(), err))
+	if err != nil { // validation will say what does not fit the schema
+		setMeta(obj, "managedFields", nil)
+		return obj, nil //nolint:nilerr // as the server does (FieldManager.UpdateNoErrors)
 	}
 	u, ok := out.(*unstructured.Unstructured)
 	if !ok {

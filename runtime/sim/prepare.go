@@ -197,6 +197,9 @@ func (c *Cluster) validateCreate(res *resource, obj *unstructured.Unstructured, 
 		} else {
 			errs = append(errs, kinds.Validate(res.gvk(o.version), obj.Object)...)
 			errs = append(errs, admissionErrors(res, obj)...)
+			if res.gr() == grCRDs && !o.load {
+				errs = definitionErrors(obj, nil) // of the metadata, too
+			}
 		}
 	}
 	return invalid(res, obj.GetName(), errs)
@@ -214,6 +217,9 @@ func (c *Cluster) validateUpdate(res *resource, cur, next *unstructured.Unstruct
 		errs = append(errs, kinds.Validate(res.gvk(o.version), next.Object)...)
 		errs = append(errs, kinds.ValidateUpdate(res.gr(), cur.Object, next.Object)...)
 		errs = append(errs, admissionErrors(res, next)...)
+		if res.gr() == grCRDs && !o.load {
+			errs = append(definitionErrors(next, cur), errs...)
+		}
 	}
 	return invalid(res, next.GetName(), errs)
 }

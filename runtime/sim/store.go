@@ -36,6 +36,8 @@ type entry struct {
 	rv   uint64
 	born bool // the cluster was made with it
 
+	def lazy[*resource] // of a CustomResourceDefinition
+
 	once sync.Once
 	data []byte
 	body int // where in data the fields after kind and apiVersion begin

@@ -90,8 +90,6 @@ func Validate(gvk schema.GroupVersionKind, obj map[string]any) field.ErrorList {
 		if at(obj, "spec", "minAvailable") != nil && at(obj, "spec", "maxUnavailable") != nil {
 			errs = append(errs, field.Invalid(spec, "", "minAvailable and maxUnavailable cannot be both set"))
 		}
-	case "CustomResourceDefinition.apiextensions.k8s.io":
-		errs = append(errs, definition(obj, spec)...)
 	case "HorizontalPodAutoscaler.autoscaling":
 		minimum, _ := at(obj, "spec", "minReplicas").(int64)
 		maximum, _ := at(obj, "spec", "maxReplicas").(int64)
@@ -209,31 +207,6 @@ func servicePorts(obj map[string]any, spec *field.Path) field.ErrorList {
 	return errs
 }
 
-func definition(obj map[string]any, spec *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	group, _ := at(obj, "spec", "group").(string)
-	plural, _ := at(obj, "spec", "names", "plural").(string)
-	name, _ := at(obj, "metadata", "name").(string)
-	if name != plural+"."+group {
-		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), name, "must be spec.names.plural+\".\"+spec.group"))
-	}
-	storage := 0
-	versions, _ := at(obj, "spec", "versions").([]any)
-	for i, v := range versions {
-		m, _ := v.(map[string]any)
-		if s, _ := m["storage"].(bool); s {
-			storage++
-		}
-		if at(m, "schema", "openAPIV3Schema") == nil {
-			errs = append(errs, field.Required(spec.Child("versions").Index(i).Child("schema").Child("openAPIV3Schema"), "schemas are required"))
-		}
-	}
-	if storage != 1 {
-		errs = append(errs, field.Invalid(spec.Child("versions"), "", "must have exactly one version marked as storage version"))
-	}
-	return errs
-}
-
 func webhooks(obj map[string]any) field.ErrorList {
 	var errs field.ErrorList
 	list, _ := obj["webhooks"].([]any)
@@ -259,9 +232,8 @@ var immutable = map[string][][]string{
 	"secrets":                                {{"type"}},
 	"storageclasses.storage.k8s.io":          {{"provisioner"}, {"parameters"}, {"reclaimPolicy"}, {"volumeBindingMode"}},
 	"rolebindings.rbac.authorization.k8s.io": {{"roleRef"}},
-	"clusterrolebindings.rbac.authorization.k8s.io":  {{"roleRef"}},
-	"priorityclasses.scheduling.k8s.io":              {{"value"}},
-	"customresourcedefinitions.apiextensions.k8s.io": {{"spec", "group"}, {"spec", "scope"}, {"spec", "names", "kind"}, {"spec", "names", "plural"}},
+	"clusterrolebindings.rbac.authorization.k8s.io": {{"roleRef"}},
+	"priorityclasses.scheduling.k8s.io":             {{"value"}},
 }
 
 // ValidateUpdate judges changes of fields that are fixed at creation.

@@ -13,12 +13,16 @@ import (
 	"rutter.dev/rutter/runtime/access"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/journal"
+	"rutter.dev/rutter/runtime/lock"
 	"rutter.dev/rutter/runtime/seal"
+	"rutter.dev/rutter/runtime/sim"
+	"rutter.dev/rutter/runtime/sim/mesh"
 )
 
 type rbacFlags struct {
@@ -40,7 +44,7 @@ type subjects struct {
 
 // rbacMesh is the mesh that stands for the user's own: it has workloads of
 // every kind that a run treats in its own way.
-const rbacMesh = "mesh,workloads=30,namespaces=4,on-delete=1,bare-pods=1"
+const rbacMesh = "mesh,workloads=24,namespaces=5,on-delete=1,bare-pods=1"
 
 func (a *app) rbacCmd() *cobra.Command {
 	f := &rbacFlags{}
@@ -182,30 +186,16 @@ func (a *app) rehearse(ctx context.Context, f *rbacFlags, name string) (*rehears
 	if err != nil {
 		return nil, err
 	}
-	s, note, err := a.simulate(ctx, f.target.Sim, "", renderer)
+	s, note, err := a.simulate(ctx, f.target.Sim, "", renderer, mesh.NewIstiods().Controllers()...)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = s.Close() }() // in memory: nothing can be lost
-	e := *a.env
-	e.Clock = s.Clock()
 	log := &access.Log{}
-	c, err := cluster.New(s.Config(), "sim", e.Clock, cluster.ClientOptions{Version: version, Record: log.Record})
-	if err != nil {
-		return nil, err
+	connect := func(clock env.Clock) (*cluster.Client, error) {
+		return cluster.New(s.Config(), "sim", clock, cluster.ClientOptions{Version: version, Record: log.Record})
 	}
-	sealer, err := seal.Ephemeral()
-	if err != nil {
-		return nil, err
-	}
-	j, err := journal.Create(journal.NewMemFS(), "/runs", "rbac", e.Clock)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = j.Close() }() // in memory
-	err = h.Run(ctx, a.hard, host.Session{
-		Env: &e, Cluster: c, Journal: j, Sink: event.SinkFunc(func(event.Event) {}), Approver: consent{}, Policy: policy, Sealer: sealer,
-	}, rb, params)
+	err = a.runInMemory(s, connect, policy, func(session host.Session) error { return h.Run(ctx, a.hard, session, rb, params) })
 	if err != nil {
 		return nil, fmt.Errorf("the run on the simulated cluster did not finish, so that what it needs is not known (see it with rutter run %s --sim %s): %w", name, f.target.Sim, err)
 	}
@@ -215,6 +205,30 @@ func (a *app) rehearse(ctx context.Context, f *rbacFlags, name string) (*rehears
 	}
 	to, _ := params.Map()["to"].(string)
 	return &rehearsed{runbook: rb, requests: requests, note: note, to: to}, err
+}
+
+// runInMemory carries a run out through a client of a simulated cluster, with
+// a journal that nobody keeps, and every question answered with yes.
+func (a *app) runInMemory(s *sim.Cluster, connect func(env.Clock) (*cluster.Client, error), policy *gate.Policy, carry func(host.Session) error) error {
+	e := *a.env
+	e.Clock = lock.NewClock(s.Clock())
+	c, err := connect(e.Clock)
+	if err != nil {
+		return err
+	}
+	sealer, err := seal.Ephemeral()
+	if err != nil {
+		return err
+	}
+	j, err := journal.Create(journal.NewMemFS(), "/runs", "rbac", e.Clock)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = j.Close() }() // in memory
+	return carry(host.Session{
+		Env: &e, Cluster: c, Journal: j, Sink: event.SinkFunc(func(event.Event) {}), Approver: consent{}, Policy: policy, Sealer: sealer,
+		Lock: a.locking(&target{Sim: rbacMesh}),
+	})
 }
 
 func (a *app) bind(ctx context.Context, h *host.Host, f *rbacFlags, name string) (*host.Runbook, *interp.Params, string, error) {

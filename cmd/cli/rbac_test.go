@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"rutter.dev/rutter/builtins/istioctl/lib"
+	"rutter.dev/rutter/runtime/access"
+	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/env"
+	"rutter.dev/rutter/runtime/host"
+	"rutter.dev/rutter/runtime/sim"
+	"rutter.dev/rutter/runtime/sim/mesh"
+)
+
+// operator is who runs are made as: a ServiceAccount that holds nothing but
+// what it is bound to.
+const operator = "system:serviceaccount:ops:rutter"
+
+// roleBench runs the in-place runbook on copies of one simulated mesh.
+type roleBench struct {
+	a        *app
+	renderer *lib.Renderer
+	mesh     *sim.Cluster
+	flags    rbacFlags
+}
+
+func newRoleBench(t *testing.T) *roleBench {
+	t.Helper()
+	e := &env.Env{
+		Clock: env.SystemClock{}, Rand: rand.Reader, Getenv: func(string) string { return "" },
+		Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: io.Discard, IsTerminal: func(any) bool { return false }, Workdir: t.TempDir(),
+	}
+	b := &roleBench{a: &app{env: e, hard: t.Context()}, renderer: lib.NewRenderer("")}
+	b.flags.sets = []string{"to=1.31.0"}
+	var err error
+	if b.mesh, _, err = b.a.simulate(t.Context(), "mesh,workloads=10,namespaces=3,on-delete=1", "", b.renderer, mesh.NewIstiods().Controllers()...); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+type connector func(*sim.Cluster, env.Clock) (*cluster.Client, error)
+
+// run makes one run on a copy of the mesh in which the objects are, too.
+func (b *roleBench) run(ctx context.Context, objects []runtime.Object, connect connector) error {
+	h, err := b.a.assemble(b.renderer)
+	if err != nil {
+		return err
+	}
+	rb, params, _, err := b.a.bind(ctx, h, &b.flags, "istio/in-place")
+	if err != nil {
+		return err
+	}
+	s := b.mesh.Clone()
+	var load []*unstructured.Unstructured
+	for _, o := range objects {
+		m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+		if err != nil {
+			return err
+		}
+		load = append(load, &unstructured.Unstructured{Object: m})
+	}
+	if err := s.Load(load); err != nil {
+		return err
+	}
+	on := func(clock env.Clock) (*cluster.Client, error) { return connect(s, clock) }
+	return b.a.runInMemory(s, on, nil, func(session host.Session) error { return h.Run(ctx, ctx, session, rb, params) })
+}
+
+// as connects as a user with no other rights than the roles give.
+func as(name string) connector {
+	return func(s *sim.Cluster, clock env.Clock) (*cluster.Client, error) {
+		return cluster.New(s.ConfigFor(sim.User{Name: name}), "sim", clock, cluster.ClientOptions{})
+	}
+}
+
+// roles are what a run as the cluster's owner asks for.
+func (b *roleBench) roles(t *testing.T, o access.Options) []access.Role {
+	t.Helper()
+	log := &access.Log{}
+	err := b.run(t.Context(), nil, func(s *sim.Cluster, clock env.Clock) (*cluster.Client, error) {
+		return cluster.New(s.Config(), "sim", clock, cluster.ClientOptions{Record: log.Record})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	requests, err := log.Requests()
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject := rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: "ops", Name: "rutter"}
+	return access.Roles("rutter", access.Derive(requests, o).Needs, []rbacv1.Subject{subject})
+}
+
+func TestTheRolesAreEnoughAndNoneIsTooMuch(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a run for each rule")
+	}
+	b := newRoleBench(t)
+	roles := b.roles(t, access.Options{})
+	whole := (&access.Document{Roles: roles}).Objects()
+	if err := b.run(t.Context(), whole, as(operator)); err != nil {
+		t.Fatalf("a run as exactly these roles: %v", err)
+	}
+	if err := b.run(t.Context(), whole, as("system:serviceaccount:ops:somebody")); !errors.Is(err, cluster.ErrDenied) {
+		t.Errorf("a run as somebody else ended with %v, want it denied", err)
+	}
+	for i := range roles {
+		for j, r := range roles[i].Rules {
+			t.Run(fmt.Sprintf("without %s %s %s", roles[i].Namespace, r.Verbs, r.Resources), func(t *testing.T) {
+				less := slices.Clone(roles)
+				less[i].Rules = slices.Delete(slices.Clone(less[i].Rules), j, j+1)
+				err := b.run(t.Context(), (&access.Document{Roles: less}).Objects(), as(operator))
+				if err == nil || !strings.Contains(err.Error(), "forbidden") && !strings.Contains(err.Error(), "403") {
+					t.Errorf("ended with %v, want it forbidden", err)
+				}
+			})
+		}
+	}
+}
+
+func TestTheRolesOfSomeNamespaces(t *testing.T) {
+	b := newRoleBench(t)
+	spaces := map[string]bool{}
+	for _, o := range b.mesh.Objects() {
+		if o.GetKind() == "StatefulSet" || o.GetKind() == "Deployment" || o.GetKind() == "DaemonSet" {
+			spaces[o.GetNamespace()] = true
+		}
+	}
+	delete(spaces, lib.IstioNamespace)
+	var all []string
+	for ns := range spaces {
+		all = append(all, ns)
+	}
+	slices.Sort(all)
+	enough := (&access.Document{Roles: b.roles(t, access.Options{Namespaces: all})}).Objects()
+	if err := b.run(t.Context(), enough, as(operator)); err != nil {
+		t.Errorf("in all namespaces of the mesh: %v", err)
+	}
+	elsewhere := (&access.Document{Roles: b.roles(t, access.Options{Namespaces: []string{"default"}})}).Objects()
+	if err := b.run(t.Context(), elsewhere, as(operator)); err == nil || !strings.Contains(err.Error(), "forbidden") {
+		t.Errorf("in another namespace: ended with %v, want it forbidden", err)
+	}
+}

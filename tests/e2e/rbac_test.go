@@ -1,0 +1,189 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+	"k8s.io/component-helpers/auth/rbac/validation"
+
+	"rutter.dev/rutter/runtime/sim/mesh"
+	"rutter.dev/rutter/tests/e2e/plane"
+)
+
+// A run as a ServiceAccount that has exactly the roles of rutter rbac finishes,
+// and the API server's own record says that it asked for nothing else, was
+// refused nothing, and that each permission was of use.
+func TestTheRolesOfRutterRBAC(t *testing.T) {
+	p := startPlane(t, plane.Options{FirstPort: 25000})
+	old, err := p.IstioManifest(t.Context(), "1.30.3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.InstallIstio(t.Context(), "1.30.3", old); err != nil {
+		t.Fatal(err)
+	}
+	spec := mesh.Spec{Istio: "1.30.3", Workloads: 12, Namespaces: 3, Seed: 1, NoSidecar: 1, OnDelete: 1}
+	if err := p.Populate(t.Context(), spec, old); err != nil {
+		t.Fatal(err)
+	}
+
+	state := t.TempDir()
+	const runbook, to = "runbooks/istio/in-place.star", "to=1.31.0"
+	printed := rutter(t, state, p.Kubeconfig(), "rbac", runbook, "--set", to, "--serviceaccount", "ops:rutter").want(t, 0).out
+	roles := filepath.Join(t.TempDir(), "roles.yaml")
+	if err := os.WriteFile(roles, []byte(printed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	kubectl(t, p, "create", "namespace", "ops").want(t, 0)
+	kubectl(t, p, "create", "serviceaccount", "rutter", "-n", "ops").want(t, 0)
+	kubectl(t, p, "apply", "-f", roles).want(t, 0)
+	token, err := p.Token(t.Context(), "ops", "rutter", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubeconfig, err := p.KubeconfigFor("rutter", token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark, err := p.AuditMark()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	run := rutter(t, state, kubeconfig, "run", runbook, "--set", to, "--set", "soak=1s", "--yes")
+	if run.code != 0 {
+		t.Errorf("exit code %d\n%s", run.code, run.errOut)
+	}
+
+	const user = "system:serviceaccount:ops:rutter"
+	events, err := p.AuditSince(mark, plane.By(user))
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := plane.Parse([]byte(printed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := rulesOf(t, objects)
+	used := map[string]bool{}
+	asked := 0
+	for i := range events {
+		e := &events[i]
+		if decision := e.Annotations["authorization.k8s.io/decision"]; decision != "allow" || e.ResponseStatus != nil && (e.ResponseStatus.Code == 403 || e.ResponseStatus.Code == 401) {
+			t.Errorf("%s %s: %s, %v", e.Verb, e.RequestURI, decision, e.ResponseStatus)
+		}
+		if e.ObjectRef == nil || strings.HasPrefix(e.ObjectRef.Resource, "selfsubject") {
+			continue // what every authenticated user may ask
+		}
+		asked++
+		if !strings.Contains(e.Annotations["authorization.k8s.io/reason"], `"rutter-istio-inplace`) {
+			t.Errorf("%s %s was allowed by others: %s", e.Verb, e.RequestURI, e.Annotations["authorization.k8s.io/reason"])
+		}
+		for _, r := range wanted(e) {
+			if !held.cover(e.ObjectRef.Namespace, r, used) {
+				t.Errorf("%s %s: no rule covers %v", e.Verb, e.RequestURI, r)
+			}
+		}
+	}
+	if asked == 0 {
+		t.Fatal("the audit log knows of no request")
+	}
+	t.Logf("%d requests to resources, %d permissions", asked, len(held.atoms()))
+	for _, a := range held.atoms() {
+		if !used[a] {
+			t.Errorf("nothing asked for: %s", a)
+		}
+	}
+}
+
+// wanted is what the authorizer was asked for an event, as rules.
+func wanted(e *auditv1.Event) []rbacv1.PolicyRule {
+	ref := e.ObjectRef
+	resource := ref.Resource
+	if ref.Subresource != "" {
+		resource += "/" + ref.Subresource
+	}
+	r := rbacv1.PolicyRule{APIGroups: []string{ref.APIGroup}, Resources: []string{resource}, Verbs: []string{e.Verb}}
+	if ref.Name != "" && e.Verb != "create" || ref.Subresource != "" {
+		r.ResourceNames = []string{ref.Name}
+	}
+	out := []rbacv1.PolicyRule{r}
+	if e.Verb == "patch" && e.ResponseStatus != nil && e.ResponseStatus.Code == 201 {
+		created := *r.DeepCopy()
+		created.Verbs = []string{"create"}
+		out = append(out, created)
+	}
+	return out
+}
+
+// scoped are rules by namespace, "" for everywhere.
+type scoped map[string][]rbacv1.PolicyRule
+
+func rulesOf(t *testing.T, objects []*plane.Object) scoped {
+	t.Helper()
+	out := scoped{}
+	for _, o := range objects {
+		var role rbacv1.Role // a ClusterRole has these fields, too
+		if strings.HasSuffix(o.GetKind(), "Binding") {
+			continue
+		}
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &role); err != nil {
+			t.Fatal(err)
+		}
+		out[role.Namespace] = append(out[role.Namespace], role.Rules...)
+	}
+	return out
+}
+
+// cover reports whether some rule covers the one that is wanted in a namespace,
+// and notes which permissions of it were of use.
+func (s scoped) cover(namespace string, want rbacv1.PolicyRule, used map[string]bool) bool {
+	covered := false
+	for _, ns := range slices.Compact([]string{"", namespace}) {
+		for i, r := range s[ns] {
+			if ok, _ := validation.Covers([]rbacv1.PolicyRule{r}, []rbacv1.PolicyRule{want}); ok {
+				covered = true
+				used[atom(ns, i, want.Resources[0], want.Verbs[0])] = true
+			}
+		}
+	}
+	return covered
+}
+
+// atoms are the single permissions of the rules: a verb on a resource. A client
+// that follows a kind lists and watches, and with which of the two it begins is
+// the server's choice: the two count as one. That roles and bindings may be
+// applied without holding what they give shows in no request.
+func (s scoped) atoms() []string {
+	var out []string
+	for ns, rules := range s {
+		for i, r := range rules {
+			for _, resource := range r.Resources {
+				for _, verb := range r.Verbs {
+					if verb != "escalate" && verb != "bind" {
+						out = append(out, atom(ns, i, resource, verb))
+					}
+				}
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func atom(namespace string, rule int, resource, verb string) string {
+	if verb == "watch" {
+		verb = "list"
+	}
+	return fmt.Sprintf("%s rule %d: %s %s", namespace, rule+1, verb, resource)
+}

@@ -45,17 +45,17 @@ func Create(fsys FS, root, run string, clock env.Clock) (Journal, error) {
 	}
 	dir := filepath.Join(root, run)
 	if err := mkdirs(fsys, dir); err != nil {
-		return nil, unusable(dir, "the state folder can't be written", err)
+		return nil, unusable(fsys, dir, "the state folder can't be written", err)
 	}
 	lock, err := fsys.Lock(filepath.Join(dir, lockName))
 	if err != nil {
-		return nil, lockError(dir, run, err)
+		return nil, lockError(fsys, dir, run, err)
 	}
 	j := newFile(fsys, dir, run, clock, lock)
 	if err := j.create(dir); errors.Is(err, fs.ErrExist) {
 		return nil, errors.Join(fmt.Errorf("run %s: there already is a run with this id: %w", run, fs.ErrExist), j.abandon())
 	} else if err != nil {
-		return nil, errors.Join(unusable(dir, "the journal can't be written", err), j.abandon())
+		return nil, errors.Join(unusable(fsys, dir, "the journal can't be written", err), j.abandon())
 	}
 	return j, nil
 }
@@ -74,14 +74,14 @@ func Open(fsys FS, root, run string, clock env.Clock) (Journal, error) {
 		return nil, fmt.Errorf("run %s: %w", run, ErrNoRun)
 	}
 	if err != nil {
-		return nil, unusable(dir, "the journal can't be read", err)
+		return nil, unusable(fsys, dir, "the journal can't be read", err)
 	}
 	if err := r.Close(); err != nil {
 		return nil, fmt.Errorf("run %s: %w", run, err)
 	}
 	lock, err := fsys.Lock(filepath.Join(dir, lockName))
 	if err != nil {
-		return nil, lockError(dir, run, err)
+		return nil, lockError(fsys, dir, run, err)
 	}
 	j := newFile(fsys, dir, run, clock, lock)
 	if err := j.open(); err != nil {
@@ -137,7 +137,11 @@ func probe(fsys FS, path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(make([]byte, probeSize))
+	size := probeSize
+	if p, ok := fsys.(interface{ probeSize() int }); ok {
+		size = p.probeSize()
+	}
+	_, err = f.Write(make([]byte, size))
 	return errors.Join(err, f.Sync(), f.Close(), fsys.Remove(path))
 }
 
@@ -364,12 +368,12 @@ func validID(run string) error {
 	return nil
 }
 
-func lockError(dir, run string, err error) error {
+func lockError(fsys FS, dir, run string, err error) error {
 	var l *LockedError
 	if errors.As(err, &l) {
 		return &LockedError{Run: run, PID: l.PID}
 	}
-	return unusable(dir, "the run's lock can't be taken", err)
+	return unusable(fsys, dir, "the run's lock can't be taken", err)
 }
 
 // mkdirs makes path and what is missing above it, each entry durable.

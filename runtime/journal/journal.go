@@ -126,7 +126,14 @@ func LoadValue(b Blobs, v Value) (json.RawMessage, error) {
 }
 
 // unusable lays out why a state folder can't be used.
-func unusable(dir, problem string, err error) error {
+func unusable(fsys FS, dir, problem string, err error) error {
+	if a, ok := fsys.(interface {
+		advice() (subject, expect, next string)
+	}); ok {
+		e := &diag.Error{Code: diag.Usage, Problem: problem, Err: err, Changed: "nothing"}
+		e.Subject, e.Expect, e.Next = a.advice()
+		return e
+	}
 	next := "free some space, or set XDG_STATE_HOME to a folder with room"
 	if errors.Is(err, fs.ErrPermission) {
 		next = "give yourself write access to it, or set XDG_STATE_HOME to a folder of yours"

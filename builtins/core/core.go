@@ -5,6 +5,7 @@ package core
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"go.starlark.net/starlark"
@@ -25,6 +26,7 @@ type stepArgs struct {
 	Retry   *retryValue       `star:"retry" doc:"retry(attempts, backoff = …): run the step again when it fails"`
 	Timeout string            `star:"timeout" doc:"give up after this long, such as 10m, on the run's clock"`
 	Undo    starlark.Callable `star:"undo" doc:"what a rollback calls instead of putting the before-images back, such as saved.restore"`
+	Failure string            `star:"on_failure" doc:"what happens when the run fails in this step: stop (default), rollback, or ask; a step inside may say otherwise"`
 	Kwargs  []starlark.Tuple  `star:"**kwargs" doc:"keyword arguments for fn"`
 }
 
@@ -39,7 +41,10 @@ cluster object, or a builtin's own value.`,
 	Example: `step("look", lambda: kube.version())`,
 	Returns: "the value of fn",
 	Do: func(c *builtin.Call, a *stepArgs) (starlark.Value, error) {
-		call := builtin.StepCall{Name: a.Name, Fn: a.Fn, Args: a.Args, Kwargs: a.Kwargs, Timeout: a.Timeout, Undo: a.Undo}
+		if !slices.Contains([]string{"", "stop", "rollback", "ask"}, a.Failure) {
+			return nil, diag.Usagef("step", "on_failure is %q, want stop, rollback or ask", a.Failure)
+		}
+		call := builtin.StepCall{OnFailure: a.Failure, Name: a.Name, Fn: a.Fn, Args: a.Args, Kwargs: a.Kwargs, Timeout: a.Timeout, Undo: a.Undo}
 		if a.Retry != nil {
 			call.Retry = &a.Retry.r
 		}

@@ -17,7 +17,13 @@ import (
 	"rutter.dev/rutter/runtime/journal"
 )
 
-type resumeFlags struct{ takeUp takeUp }
+type resumeFlags struct {
+	takeUp   takeUp
+	sets     []string
+	params   string
+	adopt    bool
+	recorded bool
+}
 
 // takeUp are the flags of what goes on with a run that is in a journal.
 type takeUp struct {
@@ -40,12 +46,22 @@ func (a *app) resumeCmd() *cobra.Command {
 		Long: `Takes a run up where its journal ends, on the cluster that it began on.
 
 Finished steps return their recorded values. A change whose outcome is not known
-is looked up in the cluster, never blindly repeated. What runs is the runbook as
-it was when the run began, with its parameters.`,
+is looked up in the cluster, never blindly repeated. What others have changed
+since of what the run did is shown first. What runs is the runbook as it was when
+the run began, with its parameters. Where the runbook, a parameter or rutter itself
+has changed since, the difference is shown and nothing is done: --recorded goes on
+with what was recorded, --adopt with what is there now, if it takes the same way
+through everything that is done already. A run that was given to a rollback goes
+on with that.`,
 		Args: exactly(0, 1, "one run, or none for the latest"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.resume(cmd.Context(), f, args) },
 	}
 	f.takeUp.flags(cmd)
+	cmd.Flags().BoolVar(&f.adopt, "adopt", false, "go on with the runbook and parameters as they are now, if they replay")
+	cmd.Flags().BoolVar(&f.recorded, "recorded", false, "go on with the runbook and parameters as they were recorded, whatever has changed")
+	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "parameter as it is now, name=value (repeatable); with --adopt")
+	cmd.Flags().StringVar(&f.params, "params", "", "YAML or JSON file of parameters as they are now; with --adopt")
+	cmd.MarkFlagsMutuallyExclusive("adopt", "recorded")
 	return cmd
 }
 
@@ -64,8 +80,36 @@ func (a *app) resume(ctx context.Context, f *resumeFlags, args []string) error {
 		case st.rollback: // it goes on with what it was doing
 			return h.Rollback(ctx, a.hard, s, engine.RollbackOptions{})
 		}
-		return h.Resume(ctx, a.hard, s)
+		return a.resumeAsIs(ctx, f, h, s)
 	})
+}
+
+// resumeAsIs resumes with a look at the runbook as it is now, where it is still
+// found.
+func (a *app) resumeAsIs(ctx context.Context, f *resumeFlags, h *host.Host, s host.Session) error {
+	begin, err := host.Begun(s.Journal)
+	if err != nil {
+		return err
+	}
+	t := &target{}
+	if err := json.Unmarshal(begin.Invocation, t); err != nil {
+		return fmt.Errorf("run %s: how its runbook is found: %w", begin.Run, err)
+	}
+	ro := host.ResumeOptions{Sets: f.sets, Adopt: f.adopt, Recorded: f.recorded}
+	if ro.Params, err = paramFile(f.params); err != nil {
+		return err
+	}
+	if t.Runbook != "" && !f.recorded {
+		l, _, err := a.source(t.Runbook, t.Root, h.Cache)
+		switch {
+		case err == nil:
+			defer closeQuietly(l)
+			ro.Source = l
+		case f.adopt:
+			return err
+		}
+	}
+	return h.ResumeWith(ctx, a.hard, s, ro)
 }
 
 // takeUpRun opens a run's journal, reaches its cluster and carries on with it.

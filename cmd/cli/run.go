@@ -71,6 +71,10 @@ func (a *app) run(ctx context.Context, f *runFlags, name string) error {
 		return err
 	}
 	defer closeQuietly(l)
+	f.target.Runbook, f.target.Root = name, root
+	if root != "" && !filepath.IsAbs(name) {
+		f.target.Runbook = filepath.Join(a.env.Workdir, name)
+	}
 	rb, err := h.Load(ctx, l)
 	if err != nil {
 		return err

@@ -91,6 +91,14 @@ func recordText(body journal.Body) string {
 		}
 		return fmt.Sprintf("begin      %s %s on %s (%s)%s, rutter %s, parameters %s%s", b.Runbook, b.RunbookVersion, b.Context, b.ClusterUID, istio, b.Rutter, b.Params, lockText(b.Lock))
 	case *journal.Resume:
+		switch {
+		case b.Rollback && b.Until != "":
+			return "rollback   to where " + b.Until + " ended" + lockText(b.Lock)
+		case b.Rollback:
+			return "rollback   of the whole run" + lockText(b.Lock)
+		case b.Bundle != "":
+			return "resume     with a changed runbook, " + b.RunbookDigest + ", parameters " + string(b.Params) + lockText(b.Lock)
+		}
 		return "resume     Istio " + b.Istio + " found" + lockText(b.Lock)
 	case *journal.StepStart:
 		if b.Attempt > 1 {
@@ -126,7 +134,12 @@ func recordText(body journal.Body) string {
 	case *journal.Warn:
 		return "warning    " + b.Message
 	case *journal.Undo:
-		return "undo       " + b.Step + " " + b.Reason
+		if !b.Done {
+			return fmt.Sprintf("left       [%s] of %s: %s", b.Key, b.Step, b.Reason)
+		}
+		return fmt.Sprintf("undone     [%s] of %s", b.Key, b.Step)
+	case *journal.Evidence:
+		return fmt.Sprintf("evidence   %s: %s", b.File, strings.Join(b.Objects, ", "))
 	case *journal.End:
 		if b.Error != "" {
 			return fmt.Sprintf("end        %s (exit %d): %s", b.Status, b.Exit, b.Error)

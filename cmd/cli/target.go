@@ -33,6 +33,10 @@ type target struct {
 	AsGroups   []string `json:"asGroups,omitempty"`
 	Sim        string   `json:"sim,omitempty"`
 	Policy     string   `json:"policy,omitempty"`
+	// Runbook and Root are where the runbook was read: a resume looks whether it
+	// has changed since.
+	Runbook string `json:"runbook,omitempty"`
+	Root    string `json:"root,omitempty"`
 }
 
 func (t *target) flags(cmd *cobra.Command, withSim bool) {

@@ -97,6 +97,9 @@ type StepCall struct {
 	Retry   *Retry
 	Timeout string            // duration, "" for none
 	Undo    starlark.Callable // nil for before-images
+	// OnFailure is what happens when the run fails in it: "stop", "rollback" or
+	// "ask"; "" leaves that to the step around it, and then to the runbook.
+	OnFailure string
 }
 
 // Retry is the value of retry(attempts, backoff).

@@ -119,6 +119,9 @@ func (e *Engine) read(t *starlark.Thread, f *frame, spec *builtin.Spec, a any, a
 	if rec != nil && rec.done {
 		return e.replayCall(rec)
 	}
+	if e.replay != nil {
+		return nil, e.frontier()
+	}
 	var facts []effect.Fact
 	v, err := toValue(spec.Do(e.call(t, f, spec, &facts), a))
 	if err != nil {
@@ -189,6 +192,9 @@ func (e *Engine) write(t *starlark.Thread, f *frame, spec *builtin.Spec, a any, 
 	}
 	if rec != nil && rec.done {
 		return e.replayCall(rec)
+	}
+	if e.replay != nil {
+		return nil, e.frontier()
 	}
 	var facts []effect.Fact
 	c := e.call(t, f, spec, &facts)

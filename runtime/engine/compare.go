@@ -120,9 +120,9 @@ func (e *Engine) compareContent(u *undone, live *cluster.Object, left string) (w
 func comparison(c *event.Compared) string {
 	var b strings.Builder
 	if len(c.Differ) == 0 {
-		fmt.Fprintf(&b, "equal to before: %d objects compared", c.Objects)
+		fmt.Fprintf(&b, "equal to before: %s compared", objects(c.Objects))
 	} else {
-		fmt.Fprintf(&b, "not equal to before: %d of %d objects differ", len(c.Differ), c.Objects)
+		fmt.Fprintf(&b, "not equal to before: %d of %s differ", len(c.Differ), objects(c.Objects))
 	}
 	if n := len(c.Excepted); n > 0 {
 		fmt.Fprintf(&b, ", %d excepted", n)
@@ -134,4 +134,11 @@ func comparison(c *event.Compared) string {
 		fmt.Fprintf(&b, "\n  %s is excepted: %s", l.Ref, l.Why)
 	}
 	return b.String()
+}
+
+func objects(n int) string {
+	if n == 1 {
+		return "1 object"
+	}
+	return fmt.Sprintf("%d objects", n)
 }

@@ -37,6 +37,9 @@ func (e *Engine) Approve(t *starlark.Thread, message string, covers []string) (s
 	if err != nil {
 		return nil, err
 	}
+	if e.replay != nil {
+		return e.replayStep(t, outer, path, builtin.StepCall{Name: name, Fn: starlark.NewBuiltin("approve", nil)})
+	}
 	if v, err, ok := e.finishedStep(path, name); ok {
 		return v, err
 	}

@@ -53,6 +53,13 @@ type Options struct {
 	// of the runbook by name, nil where there is none. Both are for a rollback.
 	Invoke   func(ctx context.Context, fn starlark.Callable, prepare func(*starlark.Thread)) error
 	Function func(name string) starlark.Callable
+	// OnFailure is the runbook's failure policy; Failed is told, once a failed run
+	// is sealed, of the step that failed and the policy that holds for it.
+	OnFailure FailurePolicy
+	Failed    func(step string, policy FailurePolicy)
+	// Adopted is the changed runbook with which a resumed run goes on, nil
+	// where it is the one that it began with. See Replays.
+	Adopted *Adopted
 	// Rutter is the version of this program.
 	Rutter string
 	// Evidence writes what was found when a step failed into the run's folder,
@@ -101,8 +108,11 @@ type Engine struct {
 	resume bool
 	doom   error // the first fatal error: the run ends with it, whoever drops it
 
-	held     *journal.Lock // by what this process holds the mesh; nil without a lock
-	rollback *rollback     // nil unless the run is being undone
+	held     *journal.Lock            // by what this process holds the mesh; nil without a lock
+	evidence string                   // the file with what was found after a failure
+	policies map[string]FailurePolicy // of steps, by path
+	rollback *rollback                // nil unless the run is being undone
+	replay   *replay                  // nil unless it is only found out whether a runbook replays
 }
 
 // Run begins a new run and carries it to its end. soft is cancelled by the
@@ -142,14 +152,14 @@ func Resume(soft, hard context.Context, o Options, istioNow string) error {
 		return err
 	}
 	defer release()
-	if _, err := o.Journal.Append(&journal.Resume{Rutter: o.Begin.Rutter, Istio: istioNow, Lock: held}, true); err != nil {
+	if _, err := o.Journal.Append(o.Adopted.into(&journal.Resume{Rutter: o.Rutter, Istio: istioNow, Lock: held}), true); err != nil {
 		return e.journalError(err)
 	}
 	return e.execute()
 }
 
 func newEngine(soft, hard context.Context, o Options) *Engine {
-	e := &Engine{o: o, soft: soft, hard: hard, ledger: newLedger(), view: cluster.View(o.Cluster), leave: map[string]bool{}, began: o.Env.Clock.Now()}
+	e := &Engine{o: o, soft: soft, hard: hard, ledger: newLedger(), view: cluster.View(o.Cluster), leave: map[string]bool{}, policies: map[string]FailurePolicy{}, began: o.Env.Clock.Now()}
 	e.run = gate.Run{
 		ID: o.Begin.Run, ClusterUID: o.Begin.ClusterUID, From: o.Begin.From, To: o.Begin.To,
 		Facts: &effect.Facts{}, Created: e.ledger.created, Scope: o.Scope, Policy: o.Policy,
@@ -204,6 +214,9 @@ func (e *Engine) execute() error {
 
 func (e *Engine) finish(err error) error {
 	status := statusOf(err)
+	if status == journal.RunFailed {
+		e.evidence = e.collect(err)
+	}
 	end := &journal.End{Status: status, Exit: int(exitCode(err))}
 	out := e.lay(err, status)
 	if out != nil {
@@ -220,6 +233,9 @@ func (e *Engine) finish(err error) error {
 		ended.Next = e.next(err)
 	}
 	e.emit("", ended)
+	if status == journal.RunFailed {
+		e.tellFailed(err)
+	}
 	return out
 }
 
@@ -265,7 +281,7 @@ func fatal(err error) bool {
 	var refusal *gate.Refusal
 	var budget interface{ BudgetExhausted() bool }
 	return errors.As(err, &refusal) || errors.As(err, &budget) ||
-		errors.Is(err, ErrInterrupted) || errors.Is(err, ErrInDoubt) || errors.Is(err, ErrDiverged) || errors.Is(err, lock.ErrLost) ||
+		errors.Is(err, errFrontier) || errors.Is(err, ErrInterrupted) || errors.Is(err, ErrInDoubt) || errors.Is(err, ErrDiverged) || errors.Is(err, lock.ErrLost) ||
 		errors.Is(err, ErrNotApproved) || errors.Is(err, ErrMisuse) || errors.Is(err, context.Canceled) || errors.Is(err, journal.ErrBroken)
 }
 
@@ -312,6 +328,9 @@ func (e *Engine) emit(step string, b event.Body) {
 
 // append journals b without waiting for the disk.
 func (e *Engine) append(b journal.Body) (uint64, error) {
+	if e.replay != nil {
+		return 0, nil
+	}
 	seq, err := e.o.Journal.Append(b, false)
 	if err != nil {
 		return 0, e.journalError(err)

@@ -21,6 +21,9 @@ func (e *Engine) lay(err error, status journal.RunStatus) error {
 	} else if n > 1 {
 		changed = fmt.Sprintf("%d objects", n)
 	}
+	if e.evidence != "" {
+		changed += "; what was found is in " + e.evidence
+	}
 	var d *diag.Error
 	if !errors.As(err, &d) {
 		return &diag.Error{

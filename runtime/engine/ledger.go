@@ -23,7 +23,9 @@ type ledger struct {
 	changed int               // effects made
 	leave   map[string]bool   // leave that an operator gave, by leaveFor
 	facts   []effect.Fact     // of every call
-	foreign map[string]bool   // whether what others changed of an object is overwritten
+	// failures counts the files of evidence.
+	failures int
+	foreign  map[string]bool // whether what others changed of an object is overwritten
 
 	// rollback: the run is being undone. From then on the records are the
 	// rollback's own, and until is the step after which it undoes.

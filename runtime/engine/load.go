@@ -61,6 +61,8 @@ func (l *ledger) take(blobs source, seq uint64, body journal.Body) error {
 		}
 	case *journal.End:
 		l.ended = b.Status
+	case *journal.Evidence:
+		l.failures++
 	case *journal.Approval:
 		switch {
 		case b.Gate == foreignGate:

@@ -295,6 +295,9 @@ func (e *Engine) finishRollback(err error) error {
 	if err == nil {
 		status = journal.RunRolledBack
 	}
+	if status == journal.RunFailed {
+		e.evidence = e.collect(err)
+	}
 	out := e.lay(err, status)
 	text := ""
 	if out != nil {

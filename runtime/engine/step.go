@@ -45,6 +45,10 @@ func (e *Engine) Step(t *starlark.Thread, s builtin.StepCall) (starlark.Value, e
 	if err != nil {
 		return nil, err
 	}
+	if e.replay != nil {
+		return e.replayStep(t, outer, path, s)
+	}
+	e.policies[path] = FailurePolicy(s.OnFailure)
 	if v, err, ok := e.finishedStep(path, s.Name); ok {
 		return v, err
 	}

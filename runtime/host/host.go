@@ -87,7 +87,7 @@ func (h *Host) Run(soft, hard context.Context, s Session, rb *Runbook, p *interp
 	if err != nil {
 		return err
 	}
-	return engine.Run(soft, hard, h.options(s, *begin, rb, p))
+	return h.carry(soft, hard, s, h.options(s, *begin, rb, p), func(o engine.Options) error { return engine.Run(soft, hard, o) })
 }
 
 func (h *Host) begin(ctx context.Context, s Session, rb *Runbook, p *interp.Params) (*journal.Begin, error) {
@@ -134,11 +134,16 @@ func (h *Host) begin(ctx context.Context, s Session, rb *Runbook, p *interp.Para
 // Resume takes a run up where its journal ends. What runs is the source bundle
 // in the journal, with the parameters in the journal.
 func (h *Host) Resume(soft, hard context.Context, s Session) error {
-	begin, err := Begun(s.Journal)
+	return h.ResumeWith(soft, hard, s, ResumeOptions{Recorded: true})
+}
+
+// ResumeWith is Resume with a look at what has changed since.
+func (h *Host) ResumeWith(soft, hard context.Context, s Session, ro ResumeOptions) error {
+	f, err := inForceIn(s.Journal)
 	if err != nil {
 		return err
 	}
-	rb, p, err := h.recorded(soft, s.Journal, begin)
+	c, err := h.pick(soft, s, f, ro)
 	if err != nil {
 		return err
 	}
@@ -146,7 +151,9 @@ func (h *Host) Resume(soft, hard context.Context, s Session) error {
 	if err != nil {
 		return err
 	}
-	return engine.Resume(soft, hard, h.options(s, *begin, rb, p), now)
+	o := h.options(s, f.Begin, c.rb, c.p)
+	o.Adopted = c.adopted
+	return h.carry(soft, hard, s, o, func(o engine.Options) error { return engine.Resume(soft, hard, o, now) })
 }
 
 // recorded loads the runbook that is in the journal, and binds its parameters.
@@ -174,10 +181,11 @@ func (h *Host) recorded(ctx context.Context, j journal.Journal, begin *journal.B
 // Rollback undoes a run from its journal. A runbook that this rutter can't load
 // any more is no hindrance: before-images and builtins do without it.
 func (h *Host) Rollback(soft, hard context.Context, s Session, ro engine.RollbackOptions) error {
-	begin, err := Begun(s.Journal)
+	f, err := inForceIn(s.Journal)
 	if err != nil {
 		return err
 	}
+	begin := &f.Begin
 	rb, p, err := h.recorded(soft, s.Journal, begin)
 	if err != nil {
 		s.Sink.Emit(event.Event{Time: s.Env.Clock.Now(), Body: &event.Log{
@@ -223,7 +231,7 @@ func (h *Host) options(s Session, begin journal.Begin, rb *Runbook, p *interp.Pa
 	exec := interp.ExecOptions{Limits: h.Limits, Print: func(pos diag.Pos, msg string) {
 		s.Sink.Emit(event.Event{Time: s.Env.Clock.Now(), Body: &event.Log{Level: "info", Message: msg}})
 	}}
-	o.Scope = rb.Scope
+	o.Scope, o.OnFailure = rb.Scope, engine.FailurePolicy(rb.OnFailure)
 	o.Exec = func(ctx context.Context, prepare func(*starlark.Thread)) error { return rb.Exec(ctx, p, exec, prepare) }
 	o.Invoke = func(ctx context.Context, fn starlark.Callable, prepare func(*starlark.Thread)) error {
 		_, err := rb.Call(ctx, fn, nil, exec, prepare)

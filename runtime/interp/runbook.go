@@ -3,6 +3,7 @@ package interp
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -26,12 +27,12 @@ type Runbook struct {
 	API      int
 	Upgrades Upgrades
 	Params   []*Param
-	Scope    gate.Rules // what it declared; zero means everything
-	Doc      string     // the module's docstring
-	// Run is def run(p); OnFailure is called by the host when a run failed, nil
-	// when the runbook has none.
-	Run       *starlark.Function
-	OnFailure starlark.Callable
+	Scope    gate.Rules         // what it declared; zero means everything
+	Doc      string             // the module's docstring
+	Run      *starlark.Function // def run(p)
+	// OnFailure is what happens when a run failed and no step says otherwise:
+	// "stop", "rollback", "ask", or "" for stop.
+	OnFailure string
 
 	*Loaded
 }
@@ -118,7 +119,7 @@ type runbookArgs struct {
 	Upgrades  string              `star:"upgrades" doc:"Pair of Istio version ranges that it is for; the host refuses any other."`
 	Params    *starlark.Dict      `star:"params" doc:"Parameters by name, each a param.* value."`
 	Scope     map[string][]string `star:"scope" doc:"What it may change: lists of namespaces, kinds (Deployment.apps) and verbs."`
-	OnFailure starlark.Callable   `star:"on_failure" doc:"Function that the host calls when a run failed; it may only read."`
+	OnFailure string              `star:"on_failure" doc:"What happens when a run failed: stop (default), rollback, or ask. A step's own on_failure comes first."`
 }
 
 // Builtins are runbook() and param.*: the declarations of a module.
@@ -153,6 +154,9 @@ func declareRunbook(c *builtin.Call, a *runbookArgs) (any, error) {
 			Code: diag.Usage, Subject: "runbook", Problem: fmt.Sprintf("api: this rutter knows language levels up to %d, got %d", API, a.API),
 			Next: "use a newer rutter",
 		}
+	}
+	if !slices.Contains([]string{"", "stop", "rollback", "ask"}, a.OnFailure) {
+		return nil, diag.Usagef("runbook", "on_failure is %q, want stop, rollback or ask", a.OnFailure)
 	}
 	up, err := ParseUpgrades(a.Upgrades)
 	if err != nil {

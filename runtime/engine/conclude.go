@@ -33,6 +33,9 @@ func (s *submitter) conclude(ps []*pending, again bool) error {
 		}
 		if p.err == nil {
 			out.Findings = worse(gate.JudgeAfter(s.f.asking(s.f.ctx, s.spec.Name), s.e.view, &s.e.run, p.ef))
+			if err := s.e.changed(out, p.ef, p.result.Object); err != nil {
+				return err
+			}
 		}
 		if _, err := s.e.append(out); err != nil {
 			return err

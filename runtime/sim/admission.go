@@ -62,7 +62,10 @@ func (c *Cluster) validating(res *resource, old, obj *unstructured.Unstructured,
 	if err := c.validatingWebhooks(v); err != nil {
 		return err
 	}
-	return c.runHooks(Admission{op, res.group, res.plural, obj.GetNamespace(), obj.GetName(), o.dryRun, obj, old})
+	if err := c.runHooks(Admission{op, res.group, res.plural, obj.GetNamespace(), obj.GetName(), o.dryRun, obj, old}); err != nil {
+		return err
+	}
+	return c.withinQuotas(res, old, obj, o)
 }
 
 // exempt reports whether a write passes admission unasked: what is loaded, and

@@ -77,6 +77,7 @@ type Cluster struct {
 	connector Connector
 	webhooks  map[schema.GroupResource][]*webhook // read from the configurations; forgotten when one changes
 	policies  *[]policyHook                       // compiled; nil when one changed
+	recount   map[string]bool                     // namespaces whose quotas are to be counted
 	handlers  map[string]http.Handler             // of HandleWebhook
 	callers   map[string]*caller                  // clients of webhooks
 	denials   []DenyRule
@@ -208,6 +209,7 @@ func (c *Cluster) committed(ch change) {
 		w.offer(ch)
 	}
 	c.sched.changed(c, ch)
+	c.quotaTouched(ch.key.namespace)
 	if ch.key.gr == grCRDs {
 		c.crdChanged(ch)
 	}

@@ -197,6 +197,7 @@ func (c *Cluster) validateCreate(res *resource, obj *unstructured.Unstructured, 
 		} else {
 			errs = append(errs, kinds.Validate(res.gvk(o.version), obj.Object)...)
 			errs = append(errs, admissionErrors(res, obj)...)
+			errs = append(errs, quotaErrors(res, obj)...)
 			if res.gr() == grCRDs && !o.load {
 				errs = definitionErrors(obj, nil) // of the metadata, too
 			}
@@ -217,6 +218,7 @@ func (c *Cluster) validateUpdate(res *resource, cur, next *unstructured.Unstruct
 		errs = append(errs, kinds.Validate(res.gvk(o.version), next.Object)...)
 		errs = append(errs, kinds.ValidateUpdate(res.gr(), cur.Object, next.Object)...)
 		errs = append(errs, admissionErrors(res, next)...)
+		errs = append(errs, quotaErrors(res, next)...)
 		if res.gr() == grCRDs && !o.load {
 			errs = append(definitionErrors(next, cur), errs...)
 		}

@@ -126,6 +126,7 @@ func (c *Cluster) settle() {
 		s.later(w, c.now, d)
 	}
 	s.queue = nil
+	c.countQuotas()
 }
 
 // resync queues every stored object for the controllers that watch it, as a

@@ -164,11 +164,14 @@ func (c *Cluster) admitted(r *http.Request, t target, isResource bool) (*User, e
 		return u, err
 	}
 	if u == administrator && !impersonates(r.Header) {
-		return u, nil
+		return u, c.throttle(r, u)
 	}
 	a := attributesOf(r, t, isResource, u)
 	if a.user, err = c.impersonate(r.Header, a); err != nil {
 		return u, err
+	}
+	if err := c.throttle(r, a.user); err != nil {
+		return a.user, err
 	}
 	return a.user, c.authorize(a)
 }
@@ -195,6 +198,10 @@ func (c *Cluster) refuse(w http.ResponseWriter, r *http.Request, t target, isRes
 			c.logRequest(&req)
 		}
 		c.mu.Unlock()
+	}
+	if statusCode(err) == http.StatusTooManyRequests {
+		writeThrottled(w, err)
+		return
 	}
 	writeError(w, err)
 }

@@ -58,6 +58,7 @@ func (c *Cluster) advance(d time.Duration) {
 		c.settle()
 	}
 	c.now = end
+	c.up()
 	if !began.Truncate(bookmarkEvery).Equal(end.Truncate(bookmarkEvery)) {
 		for w := range c.watchers {
 			w.offerBookmark(c.st.rv)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -62,6 +63,7 @@ type Cluster struct {
 	sched    scheduler
 	watchers map[*watcher]bool
 	managers map[managerKey]*managedfields.FieldManager
+	alike    map[string]map[string]any                  // see trackNew
 	blanks   map[schema.GroupVersionKind]map[string]any // see blank
 	docs     docCache
 	log      *log
@@ -72,17 +74,24 @@ type Cluster struct {
 	policy      *rbac.Policy     // of the stored roles; nil when one changed
 	aggregating bool
 
-	faults    []*activeFault
-	hooks     []AdmissionHook
-	connector Connector
-	webhooks  map[schema.GroupResource][]*webhook // read from the configurations; forgotten when one changes
-	policies  *[]policyHook                       // compiled; nil when one changed
-	recount   map[string]bool                     // namespaces whose quotas are to be counted
-	handlers  map[string]http.Handler             // of HandleWebhook
-	callers   map[string]*caller                  // clients of webhooks
-	denials   []DenyRule
-	requests  []Request
-	requestNo int
+	faults     []*activeFault
+	hooks      []AdmissionHook
+	connector  Connector
+	webhooks   map[schema.GroupResource][]*webhook // read from the configurations; forgotten when one changes
+	policies   *[]policyHook                       // compiled; nil when one changed
+	recount    map[string]bool                     // namespaces whose quotas are to be counted
+	limit      atomic.Pointer[bucket]              // of SetLimit
+	conns      connections                         // of Serve
+	speed      speed                               // of Serve
+	isDown     atomic.Bool                         // a restart is going on: downNow, without the lock
+	downNow    bool
+	upAt       time.Time
+	watchFloor uint64                  // watches from before it get 410: the server was restarted
+	handlers   map[string]http.Handler // of HandleWebhook
+	callers    map[string]*caller      // clients of webhooks
+	denials    []DenyRule
+	requests   []Request
+	requestNo  int
 }
 
 // New makes a cluster with the namespaces that every cluster has.
@@ -134,7 +143,7 @@ func newCluster(opts Options) (*Cluster, error) {
 	}
 	c := &Cluster{
 		opts: opts, st: newStore(), reg: newRegistry(), now: opts.Clock0.UTC().Truncate(time.Second),
-		watchers: map[*watcher]bool{}, managers: map[managerKey]*managedfields.FieldManager{}, blanks: map[schema.GroupVersionKind]map[string]any{},
+		watchers: map[*watcher]bool{}, managers: map[managerKey]*managedfields.FieldManager{}, alike: map[string]map[string]any{}, blanks: map[schema.GroupVersionKind]map[string]any{},
 		webhooks: map[schema.GroupResource][]*webhook{},
 	}
 	c.sched.init(opts.Controllers)

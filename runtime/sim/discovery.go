@@ -15,13 +15,19 @@ import (
 // discovery and schemas.
 func (c *Cluster) serveMeta(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		writeError(w, errNotServed())
+		writeError(w, errMethod())
 		return
 	}
 	path := strings.TrimSuffix(r.URL.Path, "/")
 	c.mu.Lock()
 	v, contentType, err := c.meta(path, r)
+	p := strings.Split(strings.Trim(path, "/"), "/")
+	served := p[0] == "api" || p[0] == "apis" && len(p) > 1 && c.reg.groupServed(p[1])
 	c.mu.Unlock()
+	if apierrors.IsNotFound(err) && !served {
+		http.NotFound(w, r) // nothing of the API server's is there to answer
+		return
+	}
 	if err != nil {
 		writeError(w, err)
 		return

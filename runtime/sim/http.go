@@ -20,10 +20,17 @@ const maxBody = 3 << 20
 func (c *Cluster) Handler() http.Handler { return http.HandlerFunc(c.serveHTTP) }
 
 func (c *Cluster) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	if c.isDown.Load() && !strings.HasPrefix(r.URL.Path, ControlPath) {
+		panic(abort{errRefused})
+	}
 	t, ok := parsePath(r.URL.Path)
 	who, err := c.admitted(r, t, ok)
 	if err != nil {
 		c.refuse(w, r, t, ok, who, err)
+		return
+	}
+	if !ok && strings.HasPrefix(r.URL.Path, ControlPath) {
+		c.serveControl(w, r, who)
 		return
 	}
 	if !ok {
@@ -41,7 +48,12 @@ func (c *Cluster) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c.mu.Lock()
 	q, err := c.parse(r, t)
+	served := c.reg.groupServed(t.group)
 	c.mu.Unlock()
+	if err != nil && !served {
+		http.NotFound(w, r) // nothing of the API server's is there to answer
+		return
+	}
 	if err != nil {
 		writeError(w, err)
 		return

@@ -167,6 +167,11 @@ func (r *registry) drop(x *resource) {
 	r.order = slices.DeleteFunc(r.order, func(o *resource) bool { return o == x })
 }
 
+// groupServed reports whether a group has a served resource.
+func (r *registry) groupServed(name string) bool {
+	return slices.ContainsFunc(r.order, func(x *resource) bool { return x.group == name })
+}
+
 // groups lists the served groups in order with their versions, preferred first.
 func (r *registry) groups() ([]string, map[string][]string) {
 	var names []string

@@ -27,10 +27,11 @@ func (c *Cluster) Serve(ctx context.Context, l net.Listener, o ServeOptions) err
 	if o.Speed <= 0 {
 		o.Speed = 1
 	}
+	c.speed.set(o.Speed)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	srv := &http.Server{
-		Handler: recoverAborts(c.Handler()), ReadHeaderTimeout: 10 * time.Second,
+		Handler: recoverAborts(c.Handler()), ReadHeaderTimeout: 10 * time.Second, ConnState: c.conns.follow,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	ended := make(chan struct{})
@@ -62,7 +63,7 @@ func (c *Cluster) tick(ctx context.Context, o ServeOptions) {
 		case <-ctx.Done():
 			return
 		case now := <-t.C:
-			c.pass(time.Duration(float64(now.Sub(last)) * o.Speed))
+			c.pass(time.Duration(float64(now.Sub(last)) * c.speed.get()))
 			last = now
 		}
 	}

@@ -79,6 +79,9 @@ func (a abort) transportError() error {
 	if errors.Is(a.err, errTimeout) {
 		return &net.OpError{Op: "read", Net: "tcp", Err: timeoutError{}}
 	}
+	if errors.Is(a.err, errRefused) {
+		return &net.OpError{Op: "dial", Net: "tcp", Err: fmt.Errorf("%w", syscall.ECONNREFUSED)}
+	}
 	return &net.OpError{Op: "read", Net: "tcp", Err: fmt.Errorf("%w", syscall.ECONNRESET)}
 }
 

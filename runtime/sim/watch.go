@@ -132,9 +132,11 @@ func (c *Cluster) startWatch(w *watcher, o metav1.ListOptions) ([]*entry, error)
 		if err != nil {
 			return nil, fmt.Errorf("resourceVersion: Invalid value: %q: %w", from, err)
 		}
+		floor := max(c.st.floor, c.watchFloor)
 		changes, ok := c.st.since(rv)
+		ok = ok && rv >= floor
 		if !ok {
-			return nil, apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", rv, c.st.floor+1))
+			return nil, apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", rv, floor))
 		}
 		for _, ch := range changes {
 			w.offer(ch)

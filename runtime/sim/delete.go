@@ -35,12 +35,10 @@ func (c *Cluster) delete(gr schema.GroupResource, ns, name string, o deleteOptio
 		return nil, apierrors.NewNotFound(gr, name)
 	}
 	if o.uid != "" && o.uid != string(e.obj.GetUID()) {
-		//lint:ignore ST1005 the server's own words
-		return nil, apierrors.NewConflict(gr, name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", o.uid, e.obj.GetUID()))
+		return nil, apierrors.NewConflict(schema.GroupResource{Resource: c.reg.byName[gr].kind}, name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", o.uid, e.obj.GetUID()))
 	}
 	if o.rv != "" && o.rv != e.obj.GetResourceVersion() {
-		//lint:ignore ST1005 the server's own words
-		return nil, apierrors.NewConflict(gr, name, fmt.Errorf("Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v", o.rv, e.obj.GetResourceVersion()))
+		return nil, apierrors.NewConflict(schema.GroupResource{Resource: c.reg.byName[gr].kind}, name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", o.rv, e.obj.GetResourceVersion()))
 	}
 	if gr == grNamespaces && slices.Contains([]string{"default", "kube-system", "kube-public"}, name) {
 		return nil, apierrors.NewForbidden(gr, name, fmt.Errorf("this namespace may not be deleted"))
@@ -59,13 +57,14 @@ func (c *Cluster) delete(gr schema.GroupResource, ns, name string, o deleteOptio
 		return e.obj, nil // it is going, and no sooner for this request
 	}
 	finalizers := slices.Clone(e.obj.GetFinalizers())
-	switch o.propagation {
-	case metav1.DeletePropagationForeground:
-		if len(c.st.dependents(string(e.obj.GetUID()))) > 0 && !slices.Contains(finalizers, metav1.FinalizerDeleteDependents) {
-			finalizers = append(finalizers, metav1.FinalizerDeleteDependents)
-		}
-	case metav1.DeletePropagationOrphan:
-		c.orphan(string(e.obj.GetUID()))
+	if o.propagation == "" && orphansByDefault(gr) {
+		o.propagation = metav1.DeletePropagationOrphan
+	}
+	add := map[metav1.DeletionPropagation]string{
+		metav1.DeletePropagationForeground: metav1.FinalizerDeleteDependents, metav1.DeletePropagationOrphan: metav1.FinalizerOrphanDependents,
+	}[o.propagation]
+	if add != "" && !slices.Contains(finalizers, add) {
+		finalizers = append(finalizers, add)
 	}
 	if len(finalizers) == 0 && k.gr != grPods && c.emptied(k) {
 		c.drop(k)
@@ -74,11 +73,24 @@ func (c *Cluster) delete(gr schema.GroupResource, ns, name string, o deleteOptio
 	if e.obj.GetDeletionTimestamp() == nil || leaving(e.obj) || len(finalizers) != len(e.obj.GetFinalizers()) {
 		e = c.mark(k, e, finalizers, grace)
 	}
+	marked := e.obj
 	c.continueDeletion(k)
-	if now := c.st.get(k); now != nil {
+	if now := c.st.get(k); now != nil && !collects(o.propagation, gr) {
 		return now.obj, nil
 	}
-	return e.obj, nil
+	return marked, nil
+}
+
+// orphansByDefault reports whether a deletion that says nothing of dependents
+// leaves them (DefaultGarbageCollectionPolicy of the oldest kinds).
+func orphansByDefault(gr schema.GroupResource) bool {
+	return gr == schema.GroupResource{Resource: "replicationcontrollers"} || gr == schema.GroupResource{Group: "batch", Resource: "jobs"}
+}
+
+// collects reports whether the garbage collector has a part in the deletion: the
+// request is answered with the marked object before the collector acts.
+func collects(p metav1.DeletionPropagation, gr schema.GroupResource) bool {
+	return p == metav1.DeletePropagationForeground || p == metav1.DeletePropagationOrphan || p == "" && orphansByDefault(gr)
 }
 
 // mark sets the deletion timestamp, the moment at which the grace period (in
@@ -142,20 +154,34 @@ func (c *Cluster) continueDeletion(k objectKey) {
 			}
 		}
 	}
-	if slices.Contains(e.obj.GetFinalizers(), metav1.FinalizerDeleteDependents) {
+	if slices.Contains(e.obj.GetFinalizers(), metav1.FinalizerOrphanDependents) {
+		c.orphan(string(e.obj.GetUID()))
+		e = c.finished(k, metav1.FinalizerOrphanDependents)
+	}
+	if e != nil && slices.Contains(e.obj.GetFinalizers(), metav1.FinalizerDeleteDependents) {
 		uid := string(e.obj.GetUID())
 		for _, d := range c.st.dependents(uid) {
 			c.disown(d, uid)
 		}
 		if e = c.st.get(k); e != nil && len(c.st.dependents(uid)) == 0 {
-			next := e.obj.DeepCopy()
-			next.SetFinalizers(slices.DeleteFunc(next.GetFinalizers(), func(f string) bool { return f == metav1.FinalizerDeleteDependents }))
-			c.commit(k, next)
+			c.finished(k, metav1.FinalizerDeleteDependents)
 		}
 	}
 	if e = c.st.get(k); e != nil && len(e.obj.GetFinalizers()) == 0 && !leaving(e.obj) && c.emptied(k) {
 		c.drop(k)
 	}
+}
+
+// finished takes the garbage collector's finalizer from an object.
+func (c *Cluster) finished(k objectKey, finalizer string) *entry {
+	next := c.st.get(k).obj.DeepCopy()
+	rest := slices.DeleteFunc(next.GetFinalizers(), func(f string) bool { return f == finalizer })
+	if len(rest) == 0 {
+		unstructured.RemoveNestedField(next.Object, "metadata", "finalizers")
+	} else {
+		next.SetFinalizers(rest)
+	}
+	return c.commit(k, next).next
 }
 
 // reap deletes an object on behalf of a controller, with the grace period of

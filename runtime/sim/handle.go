@@ -8,6 +8,10 @@ import (
 	"strconv"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -67,6 +71,15 @@ func (c *Cluster) handle(r *http.Request, q *query, body []byte, warnings *[]str
 		if err != nil {
 			return reply{}, err
 		}
+		if c.st.get(objectKey{q.res.gr(), q.namespace, q.name}) == nil && q.res.plural == "leases" && q.subresource == "" {
+			if obj, err = c.create(q.res.gr(), q.namespace, obj, o); err != nil { // the one kind that an update may create
+				return reply{}, err
+			}
+			return c.objectReply(q, http.StatusCreated, obj)
+		}
+		if err := c.conditional(q, obj); err != nil {
+			return reply{}, err
+		}
 		obj, err = c.update(q.res.gr(), q.namespace, q.name, o, func(*unstructured.Unstructured) (*unstructured.Unstructured, error) { return obj, nil })
 		if err != nil {
 			return reply{}, err
@@ -80,6 +93,17 @@ func (c *Cluster) handle(r *http.Request, q *query, body []byte, warnings *[]str
 		return c.deleteCollection(r, q, body)
 	}
 	return reply{}, errMethod()
+}
+
+// conditional refuses an update of a custom object that names no version: such
+// kinds allow no unconditional update.
+func (c *Cluster) conditional(q *query, obj *unstructured.Unstructured) error {
+	if q.res.crd == nil || obj.GetResourceVersion() != "" || c.st.get(objectKey{q.res.gr(), q.namespace, q.name}) == nil {
+		return nil
+	}
+	return apierrors.NewInvalid(schema.GroupKind{Group: q.res.group, Kind: q.res.plural}, q.name, field.ErrorList{
+		field.Invalid(field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update"),
+	})
 }
 
 func (c *Cluster) objectReply(q *query, code int, obj *unstructured.Unstructured) (reply, error) {
@@ -143,10 +167,7 @@ func (c *Cluster) patchRequest(r *http.Request, q *query, body []byte, o writeOp
 	pt := types.PatchType(mediaType(r.Header.Get("Content-Type")))
 	var force *bool
 	if f := q.values.Get("force"); f != "" {
-		b, err := strconv.ParseBool(f)
-		if err != nil {
-			return reply{}, apierrors.NewBadRequest("force: " + err.Error())
-		}
+		b := f != "false" && f != "0" // as the server reads a boolean parameter
 		force = &b
 	}
 	if pt == types.ApplyYAMLPatchType {
@@ -175,6 +196,9 @@ func readDeleteOptions(r *http.Request, q *query, body []byte) (deleteOptions, e
 		if err := json.Unmarshal(body, &in); err != nil {
 			return deleteOptions{}, apierrors.NewBadRequest(err.Error())
 		}
+	}
+	if errs := validation.ValidateDeleteOptions(&in); len(errs) > 0 {
+		return deleteOptions{}, apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "DeleteOptions"}, "", errs)
 	}
 	dry, err := q.dryRun()
 	if err != nil {
@@ -218,7 +242,7 @@ func (c *Cluster) deleteRequest(r *http.Request, q *query, body []byte) (reply, 
 		return reply{}, err
 	}
 	held := c.st.get(objectKey{q.res.gr(), q.namespace, q.name})
-	if held != nil && !o.dryRun || q.res.returnsDeleted() {
+	if held != nil && !o.dryRun || q.res.returnsDeleted() || collects(o.propagation, q.res.gr()) && !o.dryRun {
 		return c.objectReply(q, http.StatusOK, last)
 	}
 	return jsonReply(http.StatusOK, metav1.Status{

@@ -84,12 +84,15 @@ func (c *Cluster) serveResource(w http.ResponseWriter, r *http.Request, q *query
 		c.endRequest(req, c.connect(w, r, q, body))
 		return
 	}
-	var warnings []string
+	warnings := q.deprecated()
 	ans, err := c.answer(r, q, body, &warnings)
 	if fault != nil {
 		c.endRequest(req, fault.status())
 		fault.strike(w, q)
 		return
+	}
+	for _, text := range warnings {
+		w.Header().Add("Warning", fmt.Sprintf("299 - %s", strconv.Quote(text)))
 	}
 	if err != nil {
 		c.endRequest(req, statusCode(err))
@@ -97,15 +100,30 @@ func (c *Cluster) serveResource(w http.ResponseWriter, r *http.Request, q *query
 		return
 	}
 	c.endRequest(req, ans.code)
-	for _, text := range warnings {
-		w.Header().Add("Warning", fmt.Sprintf("299 - %s", strconv.Quote(text)))
-	}
 	w.Header().Set("Content-Type", ans.contentType)
 	w.WriteHeader(ans.code)
 	if r.Method != http.MethodHead {
 		_, err = w.Write(ans.data)
 		_ = err // the client is gone: there is nobody left to tell
 	}
+}
+
+// deprecated are the warnings that every request to an old API gets.
+func (q *query) deprecated() []string {
+	if q.res.group == "" && q.res.plural == "endpoints" {
+		return []string{"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
+	}
+	if q.res.crd == nil {
+		return nil
+	}
+	v := q.res.crd.versions[q.version]
+	switch {
+	case v == nil || !v.def.Deprecated:
+		return nil
+	case v.def.DeprecationWarning != nil:
+		return []string{*v.def.DeprecationWarning}
+	}
+	return []string{fmt.Sprintf("%s/%s %s is deprecated", q.res.group, q.version, q.res.kind)}
 }
 
 func (c *Cluster) watchRequest(w http.ResponseWriter, r *http.Request, q *query, fault *Fault) error {

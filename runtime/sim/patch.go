@@ -38,7 +38,11 @@ func (c *Cluster) patch(gr schema.GroupResource, ns, name string, pt types.Patch
 		})
 	}
 	obj, err = c.update(gr, ns, name, o, func(cur *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-		return patched(res, cur, pt, body, o)
+		next, err := patched(res, cur, pt, body, o)
+		if err == nil && next.GetUID() != "" && next.GetUID() != cur.GetUID() {
+			return nil, fixedUID(res, name, string(next.GetUID()))
+		}
+		return next, err
 	})
 	return obj, false, err
 }
@@ -136,9 +140,10 @@ func (c *Cluster) apply(res *resource, ns, name string, body []byte, force bool,
 		if o.subresource != "" {
 			return nil, false, apierrors.NewNotFound(res.gr(), name)
 		}
-		if wanted.GetUID() != "" {
-			return nil, false, apierrors.NewConflict(res.gr(), name, fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", wanted.GetUID()))
+		if uid := wanted.GetUID(); uid != "" {
+			return nil, false, fixedUID(res, name, string(uid))
 		}
+		wanted.SetResourceVersion("")
 		if err := c.mayCreate(res, ns, name, o); err != nil {
 			return nil, false, err
 		}
@@ -201,10 +206,7 @@ func appliedObject(res *resource, ns, name string, body []byte, o writeOptions) 
 		return nil, err
 	}
 	if u.GroupVersionKind() != res.gvk(o.version) {
-		if u.GetKind() != res.kind {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("%s does not match the expected kind %s", u.GroupVersionKind(), res.gvk(o.version)))
-		}
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("Incorrect version specified in apply patch. Specified patch version: %s, expected: %s", u.GetAPIVersion(), res.gvk(o.version).GroupVersion()))
+		return nil, apierrors.NewBadRequest("invalid object type: " + u.GroupVersionKind().String())
 	}
 	if u.GetName() == "" {
 		u.SetName(name)
@@ -216,12 +218,16 @@ func appliedObject(res *resource, ns, name string, body []byte, o writeOptions) 
 		if u.GetNamespace() != "" && u.GetNamespace() != ns {
 			return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 		}
-		u.SetNamespace(ns)
 	}
 	if u.Object["metadata"].(map[string]any)["managedFields"] != nil {
 		return nil, apierrors.NewBadRequest("metadata.managedFields must be nil")
 	}
 	return u, nil
+}
+
+// fixedUID refuses a patch that names another uid than the object's.
+func fixedUID(res *resource, name, uid string) error {
+	return apierrors.NewInvalid(res.gk(), name, field.ErrorList{field.Invalid(field.NewPath("metadata", "uid"), uid, "field is immutable").WithOrigin("immutable")})
 }
 
 // decodeApplied reads an apply body: YAML by its media type, but JSON in
@@ -243,7 +249,7 @@ func decodeApplied(body []byte, strict bool) (*unstructured.Unstructured, error)
 	}
 	j, err := read(body)
 	if err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("error %sdecoding YAML: error converting YAML to JSON: %v", map[bool]string{true: "strict "}[strict], err))
 	}
 	return decodeJSON(j)
 }

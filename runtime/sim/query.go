@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"fmt"
 	"mime"
 	"net/http"
 	"net/url"
@@ -9,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -162,6 +164,9 @@ func (q *query) setVerb(method string) error {
 	default:
 		return errMethod()
 	}
+	if (q.verb == "update" || q.verb == "patch") && q.name == "" {
+		return errMethod()
+	}
 	if q.verb == "create" && q.res.namespaced && q.namespace == "" || q.verb == "create" && q.name != "" && q.subresource == "" {
 		return errMethod()
 	}
@@ -183,15 +188,34 @@ func (q *query) dryRun() (bool, error) {
 	if len(v) == 0 {
 		return false, nil
 	}
-	if !slices.Equal(v, []string{metav1.DryRunAll}) {
-		return false, apierrors.NewBadRequest(fmt.Sprintf("dryRun: Unsupported value: %q: supported values: \"All\"", v))
+	return slices.Equal(v, []string{metav1.DryRunAll}), nil
+}
+
+// validOptions refuses parameters of a write by the API server's own rules.
+func (q *query) validOptions() error {
+	dry, manager, fields := q.values["dryRun"], q.values.Get("fieldManager"), q.values.Get("fieldValidation")
+	kind, errs := "", field.ErrorList(nil)
+	switch q.verb {
+	case "create":
+		kind, errs = "CreateOptions", validation.ValidateCreateOptions(&metav1.CreateOptions{DryRun: dry, FieldManager: manager, FieldValidation: fields})
+	case "update":
+		kind, errs = "UpdateOptions", validation.ValidateUpdateOptions(&metav1.UpdateOptions{DryRun: dry, FieldManager: manager, FieldValidation: fields})
+	case "patch":
+		// What a patch of each type needs is judged with its type.
+		kind, errs = "PatchOptions", slices.Concat(validation.ValidateDryRun(field.NewPath("dryRun"), dry), validation.ValidateFieldManager(manager, field.NewPath("fieldManager")), validation.ValidateFieldValidation(field.NewPath("fieldValidation"), fields))
 	}
-	return true, nil
+	if len(errs) == 0 {
+		return nil
+	}
+	return apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: kind}, "", errs)
 }
 
 // writeOptions reads what a write's parameters say. The field manager is the
 // first part of the user agent when none is named.
 func (q *query) writeOptions(warnings *[]string) (writeOptions, error) {
+	if err := q.validOptions(); err != nil {
+		return writeOptions{}, err
+	}
 	dry, err := q.dryRun()
 	if err != nil {
 		return writeOptions{}, err

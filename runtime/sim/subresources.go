@@ -109,10 +109,14 @@ func (c *Cluster) evict(r *http.Request, q *query, body []byte) (reply, error) {
 		return reply{}, apierrors.NewNotFound(grPods, q.name)
 	}
 	var in struct {
-		DeleteOptions json.RawMessage `json:"deleteOptions"`
+		Metadata      struct{ Name string } `json:"metadata"`
+		DeleteOptions json.RawMessage       `json:"deleteOptions"`
 	}
 	if err := json.Unmarshal(body, &in); err != nil {
 		return reply{}, apierrors.NewBadRequest(err.Error())
+	}
+	if in.Metadata.Name != "" && in.Metadata.Name != q.name {
+		return reply{}, apierrors.NewBadRequest("name in URL does not match name in Eviction object")
 	}
 	raw := []byte(in.DeleteOptions)
 	if string(raw) == "null" {
@@ -148,8 +152,10 @@ func (c *Cluster) spendBudget(pod *unstructured.Unstructured, dryRun bool) error
 		return nil
 	}
 	if len(budgets) > 1 {
-		//lint:ignore ST1005 the server's own words
-		return apierrors.NewInternalError(fmt.Errorf("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."))
+		return &apierrors.StatusError{ErrStatus: metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusInternalServerError,
+			Message: "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+		}}
 	}
 	pdb := budgets[0]
 	allowed, _, _ := unstructured.NestedInt64(pdb.Object, "status", "disruptionsAllowed")

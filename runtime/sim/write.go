@@ -199,7 +199,7 @@ func (c *Cluster) finishUpdate(res *resource, k objectKey, e *entry, cur, next *
 	if same(cur, next) {
 		return cur, nil
 	}
-	if bumpsGeneration(res, o) && specChanged(res, cur, next) {
+	if bumpsGeneration(res, o) && (specChanged(res, cur, next) || generationOfMeta(res, cur, next)) {
 		next.SetGeneration(cur.GetGeneration() + 1)
 	}
 	if err := c.writable(); err != nil {
@@ -355,7 +355,7 @@ func same(a, b *unstructured.Unstructured) bool { return kinds.Equal(a.Object, b
 
 // withoutGeneration are the built-in resources whose objects have no
 // metadata.generation.
-var withoutGeneration = " services configmaps secrets serviceaccounts namespaces nodes events endpoints persistentvolumeclaims persistentvolumes resourcequotas limitranges podtemplates controllerrevisions horizontalpodautoscalers roles rolebindings clusterroles clusterrolebindings leases storageclasses "
+var withoutGeneration = " services configmaps secrets serviceaccounts namespaces nodes events endpoints persistentvolumeclaims persistentvolumes resourcequotas limitranges controllerrevisions horizontalpodautoscalers roles rolebindings clusterroles clusterrolebindings leases storageclasses "
 
 func hasGeneration(res *resource) bool {
 	return res.crd != nil || !strings.Contains(withoutGeneration, " "+res.plural+" ")
@@ -364,7 +364,19 @@ func hasGeneration(res *resource) bool {
 // bumpsGeneration leaves out the binding of a pod to a Node, the only change
 // that a controller makes to a pod's spec.
 func bumpsGeneration(res *resource, o writeOptions) bool {
-	return hasGeneration(res) && o.subresource != "status" && !(o.controller && res.gr() == grPods)
+	return hasGeneration(res) && res.plural != "priorityclasses" && o.subresource != "status" && !(o.controller && res.gr() == grPods)
+}
+
+// generationOfMeta reports a change of metadata that raises the generation: the
+// annotations of a Deployment and the labels of an EndpointSlice.
+func generationOfMeta(res *resource, a, b *unstructured.Unstructured) bool {
+	switch res.gr() {
+	case grDeployments:
+		return !maps.Equal(a.GetAnnotations(), b.GetAnnotations())
+	case schema.GroupResource{Group: "discovery.k8s.io", Resource: "endpointslices"}:
+		return !maps.Equal(a.GetLabels(), b.GetLabels())
+	}
+	return false
 }
 
 // specChanged compares everything but the metadata and, where it is a

@@ -78,6 +78,20 @@ func (jobController) status(w sim.World, job *unstructured.Unstructured, running
 		c["lastProbeTime"] = now
 		conditions = withCondition(conditions, c)
 	}
+	suspended := flag(job.Object, "spec", "suspend")
+	if suspended {
+		delete(status, "startTime")
+	}
+	if old := condition(at(job.Object, "status"), "Suspended"); suspended != (text(old, "status") == "True") {
+		c := newCondition(old, "Suspended", "True", "JobSuspended", "Job suspended", now)
+		if !suspended {
+			c = newCondition(old, "Suspended", "False", "JobResumed", "Job resumed", now)
+		}
+		if suspended || old != nil {
+			c["lastProbeTime"] = now
+			conditions = withCondition(conditions, c)
+		}
+	}
 	switch {
 	case done:
 		status["completionTime"] = now

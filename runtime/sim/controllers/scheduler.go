@@ -40,6 +40,9 @@ func (scheduler) schedule(w sim.World, pod *unstructured.Unstructured) time.Dura
 	if pod == nil || text(pod.Object, "spec", "nodeName") != "" || !active(pod) {
 		return 0
 	}
+	if by := text(pod.Object, "spec", "schedulerName"); by != "" && by != "default-scheduler" {
+		return 0 // somebody else's
+	}
 	nodes := w.List(grNodes, "")
 	var fitting []string
 	for _, n := range nodes {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"rutter.dev/rutter/runtime/access"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/engine"
 	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/gate"
@@ -33,6 +35,7 @@ type rbacFlags struct {
 	name       string
 	output     string
 	namespaces []string
+	rollback   bool
 	subjects   subjects
 }
 
@@ -77,6 +80,7 @@ or a gate can find out, and in any case says what was missing.`,
 	fs.StringVar(&f.name, "name", "", "name of the roles (default rutter-RUNBOOK)")
 	fs.StringVarP(&f.output, "output", "o", "yaml", "yaml, with comments, or json")
 	fs.StringSliceVar(&f.namespaces, "namespaces", nil, "the only namespaces whose workloads runs will restart (default all)")
+	fs.BoolVar(&f.rollback, "rollback", false, "what undoing the whole run needs, too")
 	fs.StringArrayVar(&f.subjects.users, "user", nil, "bind the roles to this user (repeatable)")
 	fs.StringArrayVar(&f.subjects.groups, "group", nil, "bind the roles to this group (repeatable)")
 	fs.StringArrayVar(&f.subjects.accounts, "serviceaccount", nil, "bind the roles to this ServiceAccount, NAMESPACE:NAME (repeatable)")
@@ -195,7 +199,13 @@ func (a *app) rehearse(ctx context.Context, f *rbacFlags, name string) (*rehears
 	connect := func(clock env.Clock) (*cluster.Client, error) {
 		return cluster.New(s.Config(), "sim", clock, cluster.ClientOptions{Version: version, Record: log.Record})
 	}
-	err = a.runInMemory(s, connect, policy, func(session host.Session) error { return h.Run(ctx, a.hard, session, rb, params) })
+	parts := []func(host.Session) error{func(session host.Session) error { return h.Run(ctx, a.hard, session, rb, params) }}
+	if f.rollback {
+		parts = append(parts, func(session host.Session) error {
+			return h.Rollback(ctx, a.hard, session, engine.RollbackOptions{Foreign: "overwrite"})
+		})
+	}
+	err = a.runInMemory(s, connect, policy, parts...)
 	if err != nil {
 		return nil, fmt.Errorf("the run on the simulated cluster did not finish, so that what it needs is not known (see it with rutter run %s --sim %s): %w", name, f.target.Sim, err)
 	}
@@ -207,9 +217,10 @@ func (a *app) rehearse(ctx context.Context, f *rbacFlags, name string) (*rehears
 	return &rehearsed{runbook: rb, requests: requests, note: note, to: to}, err
 }
 
-// runInMemory carries a run out through a client of a simulated cluster, with
-// a journal that nobody keeps, and every question answered with yes.
-func (a *app) runInMemory(s *sim.Cluster, connect func(env.Clock) (*cluster.Client, error), policy *gate.Policy, carry func(host.Session) error) error {
+// runInMemory carries a run out, and what is done with it afterwards, through a
+// client of a simulated cluster, with a journal that nobody keeps, and every
+// question answered with yes.
+func (a *app) runInMemory(s *sim.Cluster, connect func(env.Clock) (*cluster.Client, error), policy *gate.Policy, carry ...func(host.Session) error) error {
 	e := *a.env
 	e.Clock = lock.NewClock(s.Clock())
 	c, err := connect(e.Clock)
@@ -220,15 +231,26 @@ func (a *app) runInMemory(s *sim.Cluster, connect func(env.Clock) (*cluster.Clie
 	if err != nil {
 		return err
 	}
-	j, err := journal.Create(journal.NewMemFS(), "/runs", "rbac", e.Clock)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = j.Close() }() // in memory
-	return carry(host.Session{
-		Env: &e, Cluster: c, Journal: j, Sink: event.SinkFunc(func(event.Event) {}), Approver: consent{}, Policy: policy, Sealer: sealer,
+	session := host.Session{
+		Env: &e, Cluster: c, Sink: event.SinkFunc(func(event.Event) {}), Approver: consent{}, Policy: policy, Sealer: sealer,
 		Lock: a.locking(&target{Sim: rbacMesh}),
-	})
+	}
+	disk := journal.NewMemFS()
+	for i, part := range carry {
+		if i == 0 {
+			session.Journal, err = journal.Create(disk, "/runs", "rbac", e.Clock)
+		} else {
+			session.Journal, err = journal.Open(disk, "/runs", "rbac", e.Clock)
+		}
+		if err != nil {
+			return err
+		}
+		err = part(session)
+		if cerr := session.Journal.Close(); err != nil || cerr != nil {
+			return errors.Join(err, cerr)
+		}
+	}
+	return nil
 }
 
 func (a *app) bind(ctx context.Context, h *host.Host, f *rbacFlags, name string) (*host.Runbook, *interp.Params, string, error) {
@@ -269,20 +291,25 @@ func rbacHeader(f *rbacFlags, done *rehearsed, got *access.Access) []string {
 	if done.to != "" {
 		what += " to " + done.to
 	}
+	runs := "a run of " + what
+	if f.rollback {
+		runs += ", and its rollback,"
+	}
 	out := []string{
-		"The least that a run of " + what + " needs, from the requests of one",
+		"The least that " + runs + " needs, from the requests of one",
 		"on a simulated cluster: " + f.target.Sim + ".",
 		"",
 	}
 	if len(got.Homes) > 0 {
-		out = append(out, "What the runbook applies is named ("+strings.Join(got.Homes, ", ")+"); the workloads of your mesh")
-	} else {
-		out = append(out, "The workloads of your mesh")
+		out = append(out, "Objects are named where the runbook applies them: "+strings.Join(got.Homes, ", ")+".")
 	}
 	if len(f.namespaces) == 0 {
-		out = append(out, "are not known here: rutter rbac --namespaces NAMES narrows what may be done to them.")
+		out = append(out, "The workloads of your mesh are not known here: --namespaces narrows where they may be.")
 	} else {
-		out = append(out, "may be in "+strings.Join(f.namespaces, ", ")+" alone.")
+		out = append(out, "The workloads of your mesh may be in "+strings.Join(f.namespaces, ", ")+" alone.")
+	}
+	if !f.rollback {
+		out = append(out, "What a rollback needs beside is not in it: --rollback adds that.")
 	}
 	if len(got.Everybody) > 0 {
 		out = append(

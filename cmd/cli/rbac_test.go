@@ -17,6 +17,7 @@ import (
 	"rutter.dev/rutter/builtins/istioctl/lib"
 	"rutter.dev/rutter/runtime/access"
 	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/engine"
 	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/sim"
@@ -75,7 +76,13 @@ func (b *roleBench) run(ctx context.Context, objects []runtime.Object, connect c
 		return err
 	}
 	on := func(clock env.Clock) (*cluster.Client, error) { return connect(s, clock) }
-	return b.a.runInMemory(s, on, nil, func(session host.Session) error { return h.Run(ctx, ctx, session, rb, params) })
+	parts := []func(host.Session) error{func(session host.Session) error { return h.Run(ctx, ctx, session, rb, params) }}
+	if b.flags.rollback {
+		parts = append(parts, func(session host.Session) error {
+			return h.Rollback(ctx, ctx, session, engine.RollbackOptions{Foreign: "overwrite"})
+		})
+	}
+	return b.a.runInMemory(s, on, nil, parts...)
 }
 
 // as connects as a user with no other rights than the roles give.
@@ -127,6 +134,19 @@ func TestTheRolesAreEnoughAndNoneIsTooMuch(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+func TestTheRolesOfARollback(t *testing.T) {
+	b := newRoleBench(t)
+	less := (&access.Document{Roles: b.roles(t, access.Options{})}).Objects()
+	b.flags.rollback = true
+	enough := (&access.Document{Roles: b.roles(t, access.Options{})}).Objects()
+	if err := b.run(t.Context(), enough, as(operator)); err != nil {
+		t.Errorf("a run and its rollback as exactly these roles: %v", err)
+	}
+	if err := b.run(t.Context(), less, as(operator)); err == nil || !strings.Contains(err.Error(), "forbidden") {
+		t.Errorf("a rollback with the roles of the run alone ended with %v, want it forbidden", err)
 	}
 }
 

@@ -52,7 +52,7 @@ func Derive(requests []Request, o Options) Access {
 		for _, p := range impersonation(r.As) {
 			d.impersonates.add(p, cluster.Asker{})
 		}
-		for _, p := range r.Needs {
+		for _, p := range append(r.Needs, renewal(r)...) {
 			if everybodys(p) {
 				p.Name = ""
 				d.everybody[p] = true
@@ -71,6 +71,17 @@ func Derive(requests []Request, o Options) Access {
 	}
 	slices.SortFunc(out.Everybody, Permission.compare)
 	return out
+}
+
+// renewal is what the lock on the mesh needs where time passes: who has taken
+// the Lease renews it, which a run that was short enough did not.
+func renewal(r Request) []Permission {
+	p := r.Needs[0]
+	if p.Verb != "get" || !p.is("coordination.k8s.io", "leases") || r.By.By != "" {
+		return nil
+	}
+	p.Verb = "update"
+	return []Permission{p}
 }
 
 type deriver struct {

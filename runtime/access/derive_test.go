@@ -167,6 +167,24 @@ func TestDerive(t *testing.T) {
 	}
 }
 
+func TestTheLockIsRenewed(t *testing.T) {
+	requests := made(t, `
+		GET /apis/coordination.k8s.io/v1/namespaces/kube-system/leases/rutter
+		GET /apis/coordination.k8s.io/v1/namespaces/kube-system/leases/other`)
+	requests[1].By = cluster.Asker{Step: "look", By: "kube.get"}
+	var lines []string
+	for _, n := range Derive(requests, Options{}).Needs {
+		lines = append(lines, n.line())
+	}
+	want := []string{
+		"get coordination.k8s.io/leases kube-system/other", "get coordination.k8s.io/leases kube-system/rutter",
+		"update coordination.k8s.io/leases kube-system/rutter",
+	}
+	if diff := cmp.Diff(want, lines); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestDeriveImpersonation(t *testing.T) {
 	as := func(user, groups string) Request {
 		return Request{Needs: []Permission{{Verb: "list", Resource: "pods"}}, As: Identity{User: user, Groups: groups}}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	kubelet "rutter.dev/rutter/runtime/sim/controllers"
 	"rutter.dev/rutter/runtime/sim/mesh"
 )
 
@@ -157,6 +158,7 @@ func (p *Plane) Populate(ctx context.Context, spec mesh.Spec, manifest []*Object
 		case o.GetKind() == "Pod":
 			pods = append(pods, o)
 		default:
+			hurry(o)
 			objs = append(objs, o)
 		}
 	}
@@ -170,6 +172,15 @@ func (p *Plane) Populate(ctx context.Context, spec mesh.Spec, manifest []*Object
 		return fmt.Errorf("populate: %w", err)
 	}
 	return nil
+}
+
+// hurry makes the pods of a generated workload ready after moments where a
+// simulated one takes seconds of virtual time.
+func hurry(o *Object) {
+	path := []string{"spec", "template", "metadata", "annotations", kubelet.AnnotationReadyAfter}
+	if _, found, err := unstructured.NestedString(o.Object, path...); found && err == nil {
+		_ = unstructured.SetNestedField(o.Object, "300ms", path...) // it can't fail: the path is there
+	}
 }
 
 // AwaitRollouts waits until every Deployment, StatefulSet and DaemonSet of a

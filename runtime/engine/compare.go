@@ -25,7 +25,8 @@ func (e *Engine) compare(f *frame, units []*unit) error {
 			}
 			seen[u.ref.ID()] = true
 			c.Objects++
-			if err := e.compareOne(f, e.earliest(units, u), c); err != nil {
+			first, in := earliest(units, u, un)
+			if err := e.compareOne(f, first, in, c); err != nil {
 				return err
 			}
 		}
@@ -41,19 +42,19 @@ func (e *Engine) compare(f *frame, units []*unit) error {
 	return nil
 }
 
-// earliest is the object as the unit has it that touched it first.
-func (e *Engine) earliest(units []*unit, u *undone) *undone {
+// earliest is the object as the unit has it that touched it first, and that unit.
+func earliest(units []*unit, u *undone, in *unit) (*undone, *unit) {
 	for _, un := range units {
 		for _, o := range un.objs {
 			if o.ref.ID() == u.ref.ID() && o.recs[0].seq < u.recs[0].seq {
-				u = o
+				u, in = o, un
 			}
 		}
 	}
-	return u
+	return u, in
 }
 
-func (e *Engine) compareOne(f *frame, u *undone, c *event.Compared) error {
+func (e *Engine) compareOne(f *frame, u *undone, in *unit, c *event.Compared) error {
 	live, err := e.o.Cluster.Get(f.ctx, u.ref)
 	if err != nil && !absent(err) {
 		return e.wrapCancelled(err)
@@ -69,6 +70,9 @@ func (e *Engine) compareOne(f *frame, u *undone, c *event.Compared) error {
 		left = l.Why
 	} else if left, err = e.whyLeft(f.ctx, u, live); err != nil {
 		return err
+	}
+	if left == "" && in.undo != nil && in.undo.bound == nil {
+		left = in.undo.String() + " of step " + in.step + " left it so"
 	}
 	switch {
 	case u.created():

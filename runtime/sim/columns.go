@@ -52,9 +52,11 @@ var tableColumns = map[string][]column{
 		count("Desired", "status", "desiredNumberScheduled"), count("Current", "status", "currentNumberScheduled"), count("Ready", "status", "numberReady"),
 		count("Up-to-date", "status", "updatedNumberScheduled"), count("Available", "status", "numberAvailable"),
 		text("Node Selector", pairs("spec", "template", "spec", "nodeSelector")), ageColumn),
-	"jobs.batch": withContainers(true, text("Completions", func(o *unstructured.Unstructured) any {
-		return fmt.Sprintf("%d/%d", number(o, "status", "succeeded"), max(number(o, "spec", "completions"), 1))
-	}), ageColumn),
+	"jobs.batch": withContainers(true, text("Status", jobStatus), text("Completions", jobCompletions), jobDuration, ageColumn),
+	"endpoints":  {text("Endpoints", endpointsCell), ageColumn},
+	"endpointslices.discovery.k8s.io": {
+		text("AddressType", str("addressType")), text("Ports", slicePorts), text("Endpoints", sliceEndpoints), ageColumn,
+	},
 	"services": {
 		text("Type", str("spec", "type")), text("Cluster-IP", str("spec", "clusterIP")), text("External-IP", externalIP),
 		text("Port(s)", servicePorts), ageColumn, wide("Selector", pairs("spec", "selector")),
@@ -74,7 +76,7 @@ var tableColumns = map[string][]column{
 		text("Reference", func(o *unstructured.Unstructured) any {
 			return fmt.Sprint(str("spec", "scaleTargetRef", "kind")(o), "/", str("spec", "scaleTargetRef", "name")(o))
 		}),
-		text("MinPods", str("spec", "minReplicas")), text("MaxPods", str("spec", "maxReplicas")), text("Replicas", str("status", "currentReplicas")), ageColumn,
+		text("Targets", autoscalerTargets), text("MinPods", str("spec", "minReplicas")), text("MaxPods", str("spec", "maxReplicas")), text("Replicas", str("status", "currentReplicas")), ageColumn,
 	},
 	"mutatingwebhookconfigurations.admissionregistration.k8s.io":   {text("Webhooks", length("webhooks")), ageColumn},
 	"validatingwebhookconfigurations.admissionregistration.k8s.io": {text("Webhooks", length("webhooks")), ageColumn},

@@ -3,11 +3,46 @@ package sim
 import (
 	"fmt"
 	"maps"
+	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"rutter.dev/rutter/runtime/sim/kinds"
 )
+
+// alikeMost bounds what is remembered of pods that are alike.
+const alikeMost = 4096
+
+// trackNew enters a creation in managedFields. The pods that a controller makes
+// from one template have the same fields, so that the upstream field manager,
+// which takes long, is asked about the first of them alone.
+func (c *Cluster) trackNew(res *resource, obj *unstructured.Unstructured, o writeOptions) (*unstructured.Unstructured, error) {
+	like := ""
+	if o.controller && res.gr() == grPods {
+		labels := obj.GetLabels()
+		if owner := metav1.GetControllerOfNoCopy(obj); owner != nil {
+			like = strings.Join([]string{string(owner.UID), labels["pod-template-hash"], labels["controller-revision-hash"], o.manager}, "/")
+		}
+	}
+	if known := c.alike[like]; known != nil {
+		entry := maps.Clone(known)
+		entry["time"] = c.timestamp()
+		setMeta(obj, "managedFields", []any{entry})
+		return obj, nil
+	}
+	out, err := c.track(res, c.blank(res, o.version), obj, o)
+	if err != nil || like == "" {
+		return out, err
+	}
+	if list := managedFields(out); len(list) == 1 {
+		if len(c.alike) >= alikeMost {
+			clear(c.alike)
+		}
+		c.alike[like], _ = list[0].(map[string]any)
+	}
+	return out, nil
+}
 
 // trackStatus enters a controller's status write in next's managedFields, as
 // one Update entry of the status subresource: the fields that the controller
@@ -45,7 +80,11 @@ func (c *Cluster) trackStatus(cur, next *unstructured.Unstructured, o writeOptio
 	}
 	fields := map[string]any{}
 	for k, v := range mine {
-		fields["f:"+k] = fieldsOf(next.GetKind(), k, v, was[k])
+		now := fieldsOf(next.GetKind(), k, v, was[k])
+		if before, _ := own["f:"+k].(map[string]any); before["."] != nil && len(now) > 0 {
+			now["."] = before["."] // made it once, and so owns the whole
+		}
+		fields["f:"+k] = now
 	}
 	entry["fieldsV1"] = map[string]any{"f:status": fields}
 	meta["managedFields"] = append(out, entry)

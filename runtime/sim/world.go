@@ -87,7 +87,6 @@ func (w *world) Create(obj *unstructured.Unstructured) (*unstructured.Unstructur
 		return nil, err
 	}
 	o := w.options()
-	o.untracked = true
 	next := shallow(obj)
 	if res.crd != nil { // the round trip through the Go type copies the others
 		next = obj.DeepCopy()
@@ -114,7 +113,14 @@ func (w *world) write(obj *unstructured.Unstructured, sub string) error {
 	o.subresource = sub
 	// A pod's spec is written by the scheduler alone, whose bindings the real
 	// server does not track either.
-	o.untracked = sub != "" || len(managedFields(obj)) == 0 || res.gr() == grPods
+	// Of endpoints it is whole lists that change, which belong to their
+	// controller from the beginning.
+	switch res.gr() {
+	case grPods, grEndpoints, grSlices:
+		o.untracked = true
+	default:
+		o.untracked = sub != "" || len(managedFields(obj)) == 0
+	}
 	var next *unstructured.Unstructured
 	if sub == "status" { // nothing else of it is stored
 		next = shallow(obj)

@@ -77,7 +77,7 @@ func (c *Cluster) create(gr schema.GroupResource, ns string, obj *unstructured.U
 		setMeta(obj, "managedFields", o.managed)
 	}
 	if !o.untracked {
-		if obj, err = c.track(res, c.blank(res, o.version), obj, o); err != nil {
+		if obj, err = c.trackNew(res, obj, o); err != nil {
 			return nil, err
 		}
 	}
@@ -104,6 +104,9 @@ func (c *Cluster) create(gr schema.GroupResource, ns string, obj *unstructured.U
 	c.allocate(res, obj)
 	if obj.GetUID() == "" {
 		obj.SetUID(types.UID(c.uid()))
+	}
+	if gr == grJobs && !o.load {
+		selectPods(obj)
 	}
 	if t := obj.GetCreationTimestamp(); t.IsZero() {
 		setMeta(obj, "creationTimestamp", c.timestamp())

@@ -65,7 +65,7 @@ func (jobController) create(w sim.World, job *unstructured.Unstructured) error {
 
 func (jobController) status(w sim.World, job *unstructured.Unstructured, running, terminating, succeeded, failed int64, done, overLimit bool) time.Duration {
 	now := stamp(w.Now())
-	status := map[string]any{"startTime": now, "ready": int64(0), "terminating": terminating}
+	status := map[string]any{"startTime": now, "ready": int64(0), "terminating": terminating, "uncountedTerminatedPods": map[string]any{}}
 	if s := text(job.Object, "status", "startTime"); s != "" {
 		status["startTime"] = s
 	}

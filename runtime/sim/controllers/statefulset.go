@@ -182,12 +182,13 @@ func (s *stateful) createSlot(ordinal int64) error {
 		spec["subdomain"] = svc
 	}
 	s.mountClaims(name, spec)
+	pod.SetGenerateName(s.set.GetName() + "-")
 	_, err := s.w.Create(pod)
 	if err != nil {
-		s.w.Event(s.set, eventWarning, "FailedCreate", fmt.Sprintf("create Pod %s in StatefulSet %s failed error: %s", name, s.set.GetName(), reasonOf(err)))
+		s.w.Event(s.set, eventWarning, "FailedCreate", fmt.Sprintf("Create Pod %s in StatefulSet %s failed error: %s", name, s.set.GetName(), reasonOf(err)))
 		return err
 	}
-	s.w.Event(s.set, eventNormal, "SuccessfulCreate", fmt.Sprintf("create Pod %s in StatefulSet %s successful", name, s.set.GetName()))
+	s.w.Event(s.set, eventNormal, "SuccessfulCreate", fmt.Sprintf("Create Pod %s in StatefulSet %s successful", name, s.set.GetName()))
 	return nil
 }
 
@@ -268,7 +269,7 @@ func (s *stateful) remove(p *unstructured.Unstructured) error {
 	if err := s.w.Delete(grPods, p.GetNamespace(), p.GetName()); err != nil {
 		return err
 	}
-	s.w.Event(s.set, eventNormal, "SuccessfulDelete", fmt.Sprintf("delete Pod %s in StatefulSet %s successful", p.GetName(), s.set.GetName()))
+	s.w.Event(s.set, eventNormal, "SuccessfulDelete", fmt.Sprintf("Delete Pod %s in StatefulSet %s successful", p.GetName(), s.set.GetName()))
 	return nil
 }
 

@@ -82,10 +82,7 @@ func (n *network) carry(ctx context.Context, c net.Conn) {
 		note("pod network: not a CONNECT: %v", err)
 		return
 	}
-	to, err := n.resolve(req.Host)
-	if err == nil && req.RequestURI != "" {
-		to, err = n.resolve(req.RequestURI)
-	}
+	to, err := n.resolve(req.RequestURI)
 	var out net.Conn
 	if err == nil {
 		d := net.Dialer{Timeout: 5 * time.Second}
@@ -105,7 +102,7 @@ func (n *network) carry(ctx context.Context, c net.Conn) {
 	done := make(chan error, 2)
 	go func() { done <- pump(out, r) }()
 	go func() { done <- pump(c, out) }()
-	if err := errors.Join(<-done); err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+	if err := <-done; err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
 		note("pod network: %s: %v", to, err)
 	}
 }

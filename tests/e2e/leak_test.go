@@ -23,7 +23,7 @@ const leaveIn = "RUTTER_E2E_LEAVE_IN"
 func leavePlane(dir string) int {
 	b, err := plane.BinariesHere()
 	if err == nil {
-		_, err = plane.Start(context.Background(), plane.Options{Binaries: b, Dir: dir, Nodes: 1})
+		_, err = plane.Start(context.Background(), plane.Options{Binaries: b, Dir: dir, Nodes: 1, FirstPort: 21600})
 	}
 	if err != nil {
 		fmt.Println(err)
@@ -36,6 +36,7 @@ func leavePlane(dir string) int {
 // A test that is killed takes its control plane along: processes that stayed
 // would keep ports, and serve the next test with the wrong certificates.
 func TestNothingOutlivesItsTest(t *testing.T) {
+	t.Parallel()
 	dir, err := os.MkdirTemp("", "rutter-e2e-leak-") // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)

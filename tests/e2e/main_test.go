@@ -51,6 +51,8 @@ func build(ctx context.Context) (err error) {
 
 // startPlane starts a plane that ends with the test. What is left of it then
 // fails the test; so does a part of it that did not live through the test.
+// Tests that run in parallel (t.Parallel) give planes FirstPorts of their own,
+// 200 apart: a port is free for others between its choice and its use.
 func startPlane(t *testing.T, o plane.Options) *plane.Plane {
 	t.Helper()
 	o.Binaries = built.plane

@@ -21,7 +21,8 @@ import (
 // The outages of a control plane in the middle of a run: what the run was about
 // to do is done once, whatever became of the request that was under way.
 func TestOutages(t *testing.T) {
-	p := startPlane(t, plane.Options{})
+	t.Parallel()
+	p := startPlane(t, plane.Options{FirstPort: 21200})
 	for _, tc := range []struct {
 		name string
 		test func(*testing.T, *plane.Plane)
@@ -223,7 +224,8 @@ func withToken(t *testing.T, p *plane.Plane, ttl time.Duration) string {
 // The API server is killed while workloads of the mesh restart. After resume
 // every workload has the new sidecar and was restarted once.
 func TestInPlaceUpgradeThroughAnOutage(t *testing.T) {
-	p := startPlane(t, plane.Options{})
+	t.Parallel()
+	p := startPlane(t, plane.Options{FirstPort: 21400})
 	old, err := p.IstioManifest(t.Context(), "1.30.3")
 	if err != nil {
 		t.Fatal(err)

@@ -13,10 +13,8 @@ import (
 	"rutter.dev/rutter/builtins/kube"
 	"rutter.dev/rutter/builtins/restart"
 	"rutter.dev/rutter/runtime/builtin"
-	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/interp"
-	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/loader"
 	"rutter.dev/rutter/runtime/manifest"
 	"rutter.dev/rutter/runtime/value"
@@ -62,24 +60,4 @@ func (a *app) renderer() *lib.Renderer {
 		return lib.NewRenderer("")
 	}
 	return lib.NewRenderer(filepath.Join(dir, "rutter", "renders"))
-}
-
-// stateRoot is the folder that holds a folder per run.
-func (a *app) stateRoot() (string, error) {
-	if a.state != "" {
-		return filepath.Abs(a.state)
-	}
-	root, err := journal.DefaultRoot(a.env.Getenv)
-	if err != nil {
-		return "", &diag.Error{Code: diag.Usage, Subject: "state folder", Err: err, Next: "set XDG_STATE_HOME, or --state DIR"}
-	}
-	return root, nil
-}
-
-func (a *app) store() (*journal.Store, error) {
-	root, err := a.stateRoot()
-	if err != nil {
-		return nil, err
-	}
-	return journal.NewStore(journal.OS{}, root, a.env.Clock, a.env.Rand), nil
 }

@@ -50,11 +50,16 @@ func Run(soft, hard context.Context, e *env.Env, args []string) int {
 	if errors.As(err, &exit) {
 		return int(exit)
 	}
-	if view.Error(e.Stderr, err, a.look(e.Stderr)) != nil {
-		return int(diag.Failed)
+	if errors.Is(err, syscall.EPIPE) {
+		return readerGone
 	}
+	_ = view.Error(e.Stderr, err, a.look(e.Stderr)) // where there is no terminal any more, the code is all that is left to say
 	return int(diag.ExitCode(err))
 }
+
+// readerGone is how a shell reports what SIGPIPE ended: "rutter show | head" has
+// nothing to complain about.
+const readerGone = 128 + int(syscall.SIGPIPE)
 
 // exitError ends the program with a code and nothing more to say.
 type exitError diag.Code
@@ -86,7 +91,7 @@ run that was killed is finished with "rutter resume". Start without a cluster:
 	}
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.PersistentFlags().StringVar(&a.color, "color", "auto", "colour: auto, always or never (NO_COLOR is respected)")
-	cmd.PersistentFlags().StringVar(&a.state, "state", "", "state folder for runs (default $XDG_STATE_HOME/rutter/runs)")
+	cmd.PersistentFlags().StringVar(&a.state, "state", "", "folder for runs (default $XDG_STATE_HOME/rutter/runs), or cluster: keep them in the cluster, for a colleague to go on with")
 	cmd.PersistentPreRunE = func(*cobra.Command, []string) error {
 		switch a.color {
 		case "auto", "always", "never":
@@ -190,20 +195,31 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// interrupts gives the contexts that the first and the second signal end.
+// interrupts gives the contexts that the first and the second signal end. A
+// closed terminal sends SIGHUP.
 func interrupts() (soft, hard context.Context, stop func()) {
 	soft, endSoft := context.WithCancel(context.Background())
 	hard, endHard := context.WithCancel(context.Background())
-	ch := make(chan os.Signal, 2)
+	ch, pipe := make(chan os.Signal, 2), make(chan os.Signal, 1)
 	signal.Notify(ch, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(pipe, syscall.SIGPIPE) // else the write to a reader that is gone would kill the process
 	go func() {
-		<-ch
-		endSoft()
-		<-ch
-		endHard()
+		for n := 0; n < 2; {
+			select {
+			case <-ch:
+				n++
+			case <-pipe: // nobody sees what the run does any more: that is a first interrupt, and never a second
+				n = max(n, 1)
+			}
+			endSoft()
+			if n == 2 {
+				endHard()
+			}
+		}
 	}()
 	return soft, hard, func() {
 		signal.Stop(ch)
+		signal.Stop(pipe)
 		endSoft()
 		endHard()
 	}

@@ -29,12 +29,14 @@ type resumeFlags struct {
 type takeUp struct {
 	answers  answers
 	watching watching
-	context  string
+	cluster  target // how the run's cluster is reached now
 }
 
 func (f *takeUp) flags(cmd *cobra.Command) {
 	f.answers.flags(cmd)
-	cmd.Flags().StringVar(&f.context, "context", "", "kubeconfig context under which the same cluster is reached now")
+	cmd.Flags().StringVar(&f.cluster.Context, "context", "", "kubeconfig context under which the same cluster is reached now")
+	cmd.Flags().StringVar(&f.cluster.Kubeconfig, "kubeconfig", "", "kubeconfig file with which it is reached now")
+	cmd.Flags().StringVar(&f.cluster.Policy, "policy", "", "where the organization's policy file is now")
 	f.watching.flags(cmd)
 }
 
@@ -115,11 +117,13 @@ func (a *app) resumeAsIs(ctx context.Context, f *resumeFlags, h *host.Host, s ho
 // takeUpRun opens a run's journal, reaches its cluster and carries on with it.
 // With planned, what is shown goes to stdout: it is what was asked for.
 func (a *app) takeUpRun(ctx context.Context, f *takeUp, args []string, planned bool, carry func(*host.Host, host.Session) error) error {
-	store, err := a.store()
+	clock := &lateClock{a.env.Clock}
+	at, err := a.stateAt(ctx, &f.cluster)
 	if err != nil {
 		return err
 	}
-	id, err := a.findRun(store, args)
+	store := at.store(a, clock)
+	id, err := a.findRun(at, store, args)
 	if err != nil {
 		return err
 	}
@@ -130,8 +134,7 @@ func (a *app) takeUpRun(ctx context.Context, f *takeUp, args []string, planned b
 	if planned && f.watching.output != "json" {
 		sink = view.NewPlain(a.env.Stdout, a.look(a.env.Stdout))
 	}
-	clock := &lateClock{a.env.Clock}
-	j, err := journal.Open(journal.OS{}, store.Root(), id, clock)
+	j, err := store.Open(id)
 	if err != nil {
 		return unopened(id, err)
 	}
@@ -144,10 +147,26 @@ func (a *app) takeUpRun(ctx context.Context, f *takeUp, args []string, planned b
 	if err := json.Unmarshal(begin.Invocation, t); err != nil {
 		return fmt.Errorf("run %s: how its cluster is reached: %w", id, err)
 	}
-	if f.context != "" {
-		t.Context = f.context
+	root, err := a.stateRoot()
+	if err != nil {
+		return err
 	}
-	return a.goOn(ctx, f, t, j, clock, filepath.Join(store.Root(), id), sink, carry)
+	t.moved(f.cluster, a.inCluster())
+	return a.goOn(ctx, f, t, j, begin, clock, filepath.Join(root, id), sink, carry)
+}
+
+// moved takes over how the cluster is reached now. What was so on another
+// machine says nothing about this one.
+func (t *target) moved(now target, elsewhere bool) {
+	if elsewhere || now.Kubeconfig != "" {
+		t.Kubeconfig = now.Kubeconfig
+	}
+	if elsewhere || now.Context != "" {
+		t.Context = now.Context
+	}
+	if now.Policy != "" {
+		t.Policy = now.Policy
+	}
 }
 
 // unopened says why a run's journal could not be opened, and what to do.
@@ -195,7 +214,7 @@ func standing(j journal.Journal) (stand, error) {
 	return st, nil
 }
 
-func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal, clock *lateClock, dir string, sink event.Sink, carry func(*host.Host, host.Session) error) error {
+func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal, begin *journal.Begin, clock *lateClock, dir string, sink event.Sink, carry func(*host.Host, host.Session) error) error {
 	renderer := a.renderer()
 	h, err := a.assemble(renderer)
 	if err != nil {
@@ -222,6 +241,9 @@ func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal,
 	if err != nil {
 		return err
 	}
+	if err := a.sameKey(begin, sealer); err != nil {
+		return err
+	}
 	return carry(h, host.Session{
 		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers), Policy: policy, Sealer: sealer, Lock: a.locking(t),
 		Evidence: evidenceIn(dir),
@@ -229,14 +251,14 @@ func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal,
 }
 
 // findRun is the run that the argument names, the latest without one.
-func (a *app) findRun(store *journal.Store, args []string) (string, error) {
+func (a *app) findRun(at *stateAt, store *journal.Store, args []string) (string, error) {
 	name := "latest"
 	if len(args) == 1 {
 		name = args[0]
 	}
 	id, err := store.Find(name)
 	if errors.Is(err, journal.ErrNoRun) && name == "latest" {
-		return "", &diag.Error{Code: diag.Usage, Subject: "state folder " + store.Root(), Problem: "holds no run yet", Next: "rutter run"}
+		return "", &diag.Error{Code: diag.Usage, Subject: at.where, Problem: "holds no run yet", Next: "rutter run"}
 	}
 	if err != nil && diag.ExitCode(err) == diag.Failed {
 		return "", &diag.Error{Code: diag.Usage, Err: err, Next: "rutter runs"}

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -107,15 +106,19 @@ func (a *app) begin(ctx context.Context, h *host.Host, f *runFlags, renderer *li
 	}
 	dir := filepath.Join(root, id)
 	clock := &lateClock{a.env.Clock}
+	at, err := a.stateAt(ctx, &f.target)
+	if err != nil {
+		return err
+	}
 	fresh := !exists(dir)
-	j, err := journal.Create(journal.OS{}, root, id, clock)
+	j, err := at.store(a, clock).Create(id)
 	if err != nil {
 		if fresh {
 			err = errors.Join(err, os.RemoveAll(dir))
 		}
 		return err
 	}
-	defer func() { err = errors.Join(err, dismiss(j, dir)) }()
+	defer func() { err = errors.Join(err, at.dismiss(j, dir)) }()
 	r, err := a.reach(ctx, &f.target, dir, renderer)
 	if err != nil {
 		return err
@@ -139,20 +142,6 @@ func (a *app) begin(ctx context.Context, h *host.Host, f *runFlags, renderer *li
 		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers),
 		Policy: policy, Sealer: sealer, Lock: a.locking(&f.target), Invocation: inv, Evidence: evidenceIn(dir),
 	})
-}
-
-// dismiss closes the journal of a run. The folder of one that never began goes:
-// nothing was done, so there is nothing to show or to resume.
-func dismiss(j journal.Journal, dir string) error {
-	_, err := host.Begun(j)
-	_ = j.Close() // sealed by the engine; nothing is lost here
-	if !errors.Is(err, journal.ErrNotBegun) {
-		return nil
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("folder of a run that never began: %w", err)
-	}
-	return nil
 }
 
 // lateClock is the journal's clock: the machine's until the cluster is reached,

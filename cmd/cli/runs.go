@@ -15,16 +15,17 @@ import (
 
 func (a *app) runsCmd() *cobra.Command {
 	var output string
+	t := &target{}
 	cmd := &cobra.Command{
 		Use:   "runs",
-		Short: "List the runs in the state folder, newest first",
+		Short: "List the runs in the state folder, newest first (--state cluster: in the cluster)",
 		Args:  exactly(0, 0, "no argument"),
-		RunE: func(*cobra.Command, []string) error {
-			store, err := a.store()
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			at, err := a.stateAt(cmd.Context(), t)
 			if err != nil {
 				return err
 			}
-			all, err := store.List()
+			all, err := at.store(a, a.env.Clock).List()
 			if err != nil {
 				return err
 			}
@@ -33,13 +34,14 @@ func (a *app) runsCmd() *cobra.Command {
 				return writeJSON(a.env.Stdout, all)
 			case "":
 				if len(all) == 0 {
-					return a.talk("no runs in %s", store.Root())
+					return a.talk("no runs in %s", at.where)
 				}
 				return runTable(a.env.Stdout, all)
 			}
 			return diag.Usagef("--output "+output, "unknown format; expected json")
 		},
 	}
+	t.stateFlags(cmd)
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json")
 	return cmd
 }

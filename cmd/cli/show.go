@@ -17,16 +17,18 @@ import (
 
 func (a *app) showCmd() *cobra.Command {
 	var output string
+	t := &target{}
 	cmd := &cobra.Command{
 		Use:   "show [RUN]",
 		Short: "Verify a run's journal and show what it says (the latest by default)",
 		Args:  exactly(0, 1, "one run, or none for the latest"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			store, err := a.store()
+		RunE: func(cmd *cobra.Command, args []string) error {
+			at, err := a.stateAt(cmd.Context(), t)
 			if err != nil {
 				return err
 			}
-			id, err := a.findRun(store, args)
+			store := at.store(a, a.env.Clock)
+			id, err := a.findRun(at, store, args)
 			if err != nil {
 				return err
 			}
@@ -37,6 +39,7 @@ func (a *app) showCmd() *cobra.Command {
 			return diag.Usagef("--output "+output, "unknown format; expected json")
 		},
 	}
+	t.stateFlags(cmd)
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json: the records, one a line")
 	return cmd
 }
@@ -48,9 +51,13 @@ func (a *app) show(store *journal.Store, id string, raw bool) error {
 			return unopened(id, fmt.Errorf("run %s: %w", id, err))
 		}
 		if err != nil {
+			what := "the folder " + store.Dir(id)
+			if a.inCluster() {
+				what = "what there is of it in the cluster"
+			}
 			return &diag.Error{
 				Code: diag.Usage, Subject: "run " + id, Problem: fmt.Sprintf("its journal verifies up to record %d only", n), Err: err,
-				Changed: "nothing by this command", Next: "keep the folder " + store.Dir(id) + " as it is, and look at the cluster before anything else",
+				Changed: "nothing by this command", Next: "keep " + what + " as it is, and look at the cluster before anything else",
 			}
 		}
 		n++

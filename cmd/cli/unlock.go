@@ -18,7 +18,7 @@ func (a *app) locking(t *target) *lock.Options {
 	if err != nil {
 		host = "unknown host"
 	}
-	o := &lock.Options{Rand: a.env.Rand, Holder: person(), Host: host, Alone: true}
+	o := &lock.Options{Rand: a.env.Rand, Holder: person(), Host: host, Alone: !a.inCluster()}
 	if t.Sim == "" { // nobody else can reach a simulated mesh
 		o.Taken = func(l *lock.Lock) {
 			_ = a.talk("mesh locked: lease %s in %s, nonce %s", lock.Name, l.Info().Namespace, l.Nonce())

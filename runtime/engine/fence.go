@@ -46,9 +46,12 @@ func (e *Engine) lock() (release func(), held *journal.Lock, err error) {
 			Changed: "nothing by this command", Next: e.next(ErrInterrupted),
 		}
 	case err != nil:
-		return nil, nil, &diag.Error{
-			Code: diag.Blocked, Subject: "run " + e.run.ID, Err: gate.Held(o.Namespace, err), Changed: "nothing by this command",
+		refusal := gate.Held(o.Namespace, err)
+		var held *lock.HeldError
+		if errors.As(err, &held) && held.Info.Run == e.run.ID {
+			refusal.Findings[0].Problem = "this very run is still alive: " + held.Info.String()
 		}
+		return nil, nil, &diag.Error{Code: diag.Blocked, Subject: "run " + e.run.ID, Err: refusal, Changed: "nothing by this command"}
 	}
 	e.run.Fence = l
 	soft, end := l.Context(e.soft)

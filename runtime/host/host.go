@@ -124,7 +124,12 @@ func (h *Host) begin(ctx context.Context, s Session, rb *Runbook, p *interp.Para
 	if err != nil {
 		return nil, err
 	}
+	key := ""
+	if k, ok := s.Sealer.(interface{ Recipient() string }); ok {
+		key = k.Recipient()
+	}
 	return &journal.Begin{
+		Key: key,
 		Run: s.Journal.Run(), Runbook: rb.Name, RunbookVersion: rb.Version, RunbookDigest: rb.Bundle.Digest(), Path: rb.Bundle.Entry,
 		Bundle: digest, Params: params, Context: s.Cluster.Context(), ClusterUID: uid, From: from, To: to,
 		Rutter: h.Version, Invocation: s.Invocation,

@@ -25,11 +25,27 @@
 // bytes; for the first record the sha256 of the header line) and json. json is
 // {"seq":n,"time":"…","body":{…}} with seq counting from 1 and time in RFC 3339
 // with nanoseconds, on the run's clock. Type stands outside of the JSON so that
-// a listing can skip over the rest.
+// a listing need not decode the rest.
 //
 // The bodies are the structs of this package (Begin, Intent, …) in their JSON
 // form. Within a format version fields and types are only added; a reader
 // ignores fields it does not know and refuses types it does not know (ErrNewer).
+//
+// testdata/format-1 holds a journal as the first version wrote it: a test reads
+// it, so that every later version does.
+//
+// # In the cluster
+//
+// With --state cluster the same files are Secrets of type rutter.dev/journal in
+// the namespace of the mesh's Lease (Secrets):
+//
+//	rutter.<run>.<file>      names the file; annotation rutter.dev/chunks counts its chunks
+//	rutter.<run>.<file>.<n>  the nth chunk, from 0; annotation rutter.dev/sha256 is of its data
+//
+// Slashes in a file's name are dots. Every write is on condition of the version
+// that it was made for, so that of two processes that append to a journal the
+// second breaks off. A chunk that is missing, or is not what its sum says, is a
+// ChunkError; one more than was counted is of a write that was cut short.
 //
 // # Reading after a crash
 //

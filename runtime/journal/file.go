@@ -73,6 +73,9 @@ func Open(fsys FS, root, run string, clock env.Clock) (Journal, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("run %s: %w", run, ErrNoRun)
 	}
+	if errors.Is(err, ErrDamaged) {
+		return nil, fmt.Errorf("run %s: %w", run, err)
+	}
 	if err != nil {
 		return nil, unusable(fsys, dir, "the journal can't be read", err)
 	}

@@ -95,26 +95,6 @@ func sound(line []byte) (parts, error) {
 	return p, nil
 }
 
-// parse verifies a line (without newline) as the record seq after prev.
-func parse(prev chain, seq uint64, line []byte) (Record, chain, error) {
-	p, err := sound(line)
-	if err != nil {
-		return Record{}, prev, err
-	}
-	c := prev.next(p.payload)
-	if p.chain != hex.EncodeToString(c[:]) {
-		return Record{}, prev, errors.New("it does not follow from the record before it")
-	}
-	var pl payload
-	if err := json.Unmarshal(p.payload, &pl); err != nil {
-		return Record{}, prev, err
-	}
-	if pl.Seq != seq {
-		return Record{}, prev, fmt.Errorf("it says that it is record %d", pl.Seq)
-	}
-	return Record{Seq: pl.Seq, Time: pl.Time, Type: Type(p.typ), Body: pl.Body}, c, nil
-}
-
 // parseHeader verifies the header line of run's journal.
 func parseHeader(line, run string) error {
 	f := strings.Split(line, " ")
@@ -181,27 +161,50 @@ func (s *scanner) header() error {
 // next reads and verifies one record. io.EOF at the clean end, errTorn at a
 // torn one.
 func (s *scanner) next() (Record, error) {
+	at := &DamageError{Path: s.path, Record: s.seq + 1, Offset: s.offset}
+	p, err := s.verified()
+	if err != nil {
+		return Record{}, err
+	}
+	rec, err := decoded(p)
+	if err == nil && rec.Seq != s.seq {
+		err = fmt.Errorf("it says that it is record %d", rec.Seq)
+	}
+	if err != nil {
+		at.Reason = err.Error()
+		return Record{}, at
+	}
+	return rec, nil
+}
+
+// verified reads one record and verifies it and that it follows from the one
+// before it; it is not decoded. io.EOF at the clean end, errTorn at a torn one.
+func (s *scanner) verified() (parts, error) {
 	line, err := s.r.ReadBytes('\n')
 	if errors.Is(err, io.EOF) {
 		if len(line) == 0 {
-			return Record{}, io.EOF
+			return parts{}, io.EOF
 		}
-		return Record{}, errTorn
+		return parts{}, errTorn
 	}
 	if err != nil {
-		return Record{}, fmt.Errorf("%s: %w", s.path, err)
+		return parts{}, fmt.Errorf("%s: %w", s.path, err)
 	}
-	rec, c, perr := parse(s.chain, s.seq+1, line[:len(line)-1])
-	if perr == nil {
+	p, err := sound(line[:len(line)-1])
+	c := s.chain.next(p.payload)
+	if err == nil && p.chain != hex.EncodeToString(c[:]) {
+		err = errors.New("it does not follow from the record before it")
+	}
+	if err == nil {
 		s.seq, s.chain = s.seq+1, c
 		s.offset += int64(len(line))
-		return rec, nil
+		return p, nil
 	}
-	at := &DamageError{Path: s.path, Record: s.seq + 1, Offset: s.offset, Reason: perr.Error()}
+	at := &DamageError{Path: s.path, Record: s.seq + 1, Offset: s.offset, Reason: err.Error()}
 	if !torn(line) {
-		return Record{}, at
+		return parts{}, at
 	}
-	return Record{}, s.goodBehind(at)
+	return parts{}, s.goodBehind(at)
 }
 
 // goodBehind decides about a line with unwritten bytes: a torn tail when
@@ -225,8 +228,8 @@ func (s *scanner) goodBehind(at *DamageError) error {
 // written. JSON never contains a NUL.
 func torn(line []byte) bool { return bytes.IndexByte(line, 0) >= 0 }
 
-// unchained decodes a sound line without regard to its place in the chain.
-func unchained(p parts) (Record, error) {
+// decoded is the record of a line.
+func decoded(p parts) (Record, error) {
 	var pl payload
 	if err := json.Unmarshal(p.payload, &pl); err != nil {
 		return Record{}, err

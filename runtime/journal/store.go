@@ -102,9 +102,9 @@ type Summary struct {
 	Error      string    `json:"error,omitempty"`
 }
 
-// List is all runs, newest first. It reads the frames of each journal, and of
-// the records only begin, end and the ends of steps. A run that can't be read is listed with
-// status damaged or newer-format rather than failing the list.
+// List is all runs, newest first. Every record of each journal is verified; only
+// begin, resume, end and the ends of steps are decoded. A run that can't be read
+// is listed with status damaged or newer-format rather than failing the list.
 func (s *Store) List() ([]Summary, error) {
 	names, err := s.fs.ReadDir(s.root)
 	if errors.Is(err, fs.ErrNotExist) {

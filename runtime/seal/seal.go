@@ -114,6 +114,9 @@ func (s *Sealer) prove() error {
 	return nil
 }
 
+// Recipient is the public key, as age writes it.
+func (s *Sealer) Recipient() string { return s.id.Recipient().String() }
+
 // Seal encrypts plain.
 func (s *Sealer) Seal(plain []byte) ([]byte, error) {
 	var b bytes.Buffer

@@ -202,7 +202,7 @@ func (c *Cluster) finishUpdate(res *resource, k objectKey, e *entry, cur, next *
 	if same(cur, next) {
 		return cur, nil
 	}
-	if bumpsGeneration(res, o) && (specChanged(res, cur, next) || generationOfMeta(res, cur, next)) {
+	if bumpsGeneration(res, o) && (specChanged(res, cur, next) || !o.controller && generationOfMeta(res, cur, next)) {
 		next.SetGeneration(cur.GetGeneration() + 1)
 	}
 	if err := c.writable(); err != nil {
@@ -371,7 +371,9 @@ func bumpsGeneration(res *resource, o writeOptions) bool {
 }
 
 // generationOfMeta reports a change of metadata that raises the generation: the
-// annotations of a Deployment and the labels of an EndpointSlice.
+// annotations of a Deployment and the labels of an EndpointSlice. The revision
+// that the controller annotates a Deployment with comes with its status, and
+// does not.
 func generationOfMeta(res *resource, a, b *unstructured.Unstructured) bool {
 	switch res.gr() {
 	case grDeployments:

@@ -101,6 +101,9 @@ func (autoscaler) sync(w sim.World, h *unstructured.Unstructured) time.Duration 
 	s.condition("AbleToScale", true, "SucceededGetScale", "the HPA controller was able to get the target's current scale")
 	want, why := s.recommend()
 	s.status["desiredReplicas"] = want
+	if text(condition(s.status, "ScalingActive"), "reason") == "FailedGetResourceMetric" && want == s.have {
+		s.status["desiredReplicas"] = number(s.prior, 0, "desiredReplicas") // as it was when it could be computed
+	}
 	if want != s.have {
 		if err := s.scale(want, why); err != nil {
 			return retryDelay

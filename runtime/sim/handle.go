@@ -2,6 +2,7 @@ package sim
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -15,10 +16,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/yaml"
 
 	"rutter.dev/rutter/runtime/sim/kinds"
 )
@@ -49,6 +48,8 @@ func (c *Cluster) handle(r *http.Request, q *query, body []byte, warnings *[]str
 		}
 	case q.res.gr() == grNamespaces && q.subresource == "finalize" && q.verb == "update":
 		q.subresource = ""
+	case q.subresource != "" && q.res.crd != nil:
+		return reply{}, apierrors.NewNotFound(q.res.gr(), q.name)
 	case q.subresource != "":
 		return reply{}, errNotServed()
 	}
@@ -61,6 +62,9 @@ func (c *Cluster) handle(r *http.Request, q *query, body []byte, warnings *[]str
 		obj, err := decodeBody(r, q, body)
 		if err != nil {
 			return reply{}, err
+		}
+		if obj.GetResourceVersion() != "" {
+			return reply{}, errors.New("resourceVersion should not be set on objects to be created")
 		}
 		if obj, err = c.create(q.res.gr(), q.namespace, obj, o); err != nil {
 			return reply{}, err
@@ -78,6 +82,9 @@ func (c *Cluster) handle(r *http.Request, q *query, body []byte, warnings *[]str
 			return c.objectReply(q, http.StatusCreated, obj)
 		}
 		if err := c.conditional(q, obj); err != nil {
+			return reply{}, err
+		}
+		if err := c.versionGiven(q, obj); err != nil {
 			return reply{}, err
 		}
 		obj, err = c.update(q.res.gr(), q.namespace, q.name, o, func(*unstructured.Unstructured) (*unstructured.Unstructured, error) { return obj, nil })
@@ -122,47 +129,6 @@ func (c *Cluster) objectReply(q *query, code int, obj *unstructured.Unstructured
 	return reply{code, "application/json", b}, nil
 }
 
-// decodeBody reads an object in JSON, YAML or (built-in kinds) protobuf.
-func decodeBody(r *http.Request, q *query, body []byte) (*unstructured.Unstructured, error) {
-	var obj *unstructured.Unstructured
-	switch mt := mediaType(r.Header.Get("Content-Type")); mt {
-	case "application/vnd.kubernetes.protobuf":
-		s := protobuf.NewSerializer(kinds.Scheme(), kinds.Scheme())
-		typed, _, err := s.Decode(body, nil, nil)
-		if err != nil {
-			return nil, apierrors.NewBadRequest(err.Error())
-		}
-		m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(typed)
-		if err != nil {
-			return nil, apierrors.NewBadRequest(err.Error())
-		}
-		obj = &unstructured.Unstructured{Object: m}
-	case "application/cbor":
-		return nil, unsupportedPatch(q.res, types.PatchType(mt))
-	default:
-		j := body
-		if mt == "application/yaml" {
-			var err error
-			if j, err = yaml.YAMLToJSON(body); err != nil {
-				return nil, apierrors.NewBadRequest(err.Error())
-			}
-		}
-		var err error
-		if obj, err = decodeJSON(j); err != nil {
-			return nil, err
-		}
-	}
-	want := q.res.gvk(q.version)
-	if got := obj.GroupVersionKind(); got != want && got.Kind+got.Version != "" {
-		if got.Kind != want.Kind {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: no kind %q is registered for version %q", got.Kind, got.Version, want.Kind, got.Kind, obj.GetAPIVersion()))
-		}
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", obj.GetAPIVersion(), want.GroupVersion()))
-	}
-	obj.SetGroupVersionKind(want)
-	return obj, nil
-}
-
 func (c *Cluster) patchRequest(r *http.Request, q *query, body []byte, o writeOptions) (reply, error) {
 	pt := types.PatchType(mediaType(r.Header.Get("Content-Type")))
 	var force *bool
@@ -197,6 +163,12 @@ func readDeleteOptions(r *http.Request, q *query, body []byte) (deleteOptions, e
 			return deleteOptions{}, apierrors.NewBadRequest(err.Error())
 		}
 	}
+	if in.Kind != "" && in.Kind != "DeleteOptions" {
+		return deleteOptions{}, apierrors.NewBadRequest(fmt.Sprintf("no kind %q is registered for version %q in scheme \"pkg/runtime/scheme.go:111\"", in.Kind, in.APIVersion))
+	}
+	if p := q.values.Get("propagationPolicy"); in.PropagationPolicy == nil && p != "" {
+		in.PropagationPolicy = new(metav1.DeletionPropagation(p))
+	}
 	if errs := validation.ValidateDeleteOptions(&in); len(errs) > 0 {
 		return deleteOptions{}, apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "DeleteOptions"}, "", errs)
 	}
@@ -207,8 +179,6 @@ func readDeleteOptions(r *http.Request, q *query, body []byte) (deleteOptions, e
 	o := deleteOptions{user: q.user, dryRun: dry || slices.Contains(in.DryRun, metav1.DryRunAll)}
 	if in.PropagationPolicy != nil {
 		o.propagation = *in.PropagationPolicy
-	} else if p := q.values.Get("propagationPolicy"); p != "" {
-		o.propagation = metav1.DeletionPropagation(p)
 		//lint:ignore SA1019 old clients send it
 	} else if in.OrphanDependents != nil && *in.OrphanDependents {
 		o.propagation = metav1.DeletePropagationOrphan
@@ -217,7 +187,7 @@ func readDeleteOptions(r *http.Request, q *query, body []byte) (deleteOptions, e
 	if g := q.values.Get("gracePeriodSeconds"); o.grace == nil && g != "" {
 		n, err := strconv.ParseInt(g, 10, 64)
 		if err != nil {
-			return deleteOptions{}, apierrors.NewBadRequest("gracePeriodSeconds: " + err.Error())
+			return deleteOptions{}, apierrors.NewBadRequest(err.Error())
 		}
 		o.grace = &n
 	}

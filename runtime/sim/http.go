@@ -11,6 +11,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 )
 
 // maxBody is the largest request body that is read, the API server's own limit.
@@ -100,6 +101,11 @@ func (c *Cluster) serveResource(w http.ResponseWriter, r *http.Request, q *query
 		return
 	}
 	c.endRequest(req, ans.code)
+	if q.yaml && ans.contentType == "application/json" {
+		if b, err := yaml.JSONToYAML(ans.data); err == nil {
+			ans.data, ans.contentType = b, "application/yaml"
+		}
+	}
 	w.Header().Set("Content-Type", ans.contentType)
 	w.WriteHeader(ans.code)
 	if r.Method != http.MethodHead {

@@ -59,7 +59,8 @@ func patched(res *resource, cur *unstructured.Unstructured, pt types.PatchType, 
 		if pt == types.JSONPatchType {
 			p, err := jsonpatch.DecodePatch(body)
 			if err != nil {
-				return nil, apierrors.NewBadRequest(err.Error())
+				text := strings.Replace(err.Error(), "jsonpatch.Patch", "[]handlers.jsonPatchOp", 1)
+				return nil, apierrors.NewBadRequest("error decoding patch: " + text)
 			}
 			if after, err = p.Apply(before); err != nil {
 				return nil, apierrors.NewGenericServerResponse(422, "", schema.GroupResource{}, "", err.Error(), 0, false)
@@ -76,11 +77,11 @@ func patched(res *resource, cur *unstructured.Unstructured, pt types.PatchType, 
 		return decodeJSON(after)
 	case types.StrategicMergePatchType:
 		if res.crd != nil {
-			return nil, unsupportedPatch(res, pt)
+			return nil, unsupportedPatch(res)
 		}
 		var p map[string]any
 		if err := utiljson.Unmarshal(body, &p); err != nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+			return nil, apierrors.NewBadRequest(err.Error())
 		}
 		typed, err := kinds.Scheme().New(res.gvk(o.version))
 		if err != nil {
@@ -92,19 +93,14 @@ func patched(res *resource, cur *unstructured.Unstructured, pt types.PatchType, 
 		}
 		return &unstructured.Unstructured{Object: m}, nil
 	}
-	return nil, unsupportedPatch(res, pt)
+	return nil, unsupportedPatch(res)
 }
 
-func unsupportedPatch(res *resource, pt types.PatchType) error {
-	accepted := []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType)}
-	if res.crd != nil {
-		accepted = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType)}
+func unsupportedPatch(res *resource) error {
+	if res.crd == nil {
+		return unsupportedMedia("415: Unsupported Media Type")
 	}
-	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: 415, Reason: metav1.StatusReasonUnsupportedMediaType,
-		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s", strings.Join(accepted, ", ")),
-		Details: &metav1.StatusDetails{Group: res.group, Kind: res.plural},
-	}}
+	return unsupportedMedia("the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml")
 }
 
 func decodeJSON(b []byte) (*unstructured.Unstructured, error) {

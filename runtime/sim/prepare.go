@@ -1,12 +1,14 @@
 package sim
 
 import (
+	"encoding/json"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
 
 	"rutter.dev/rutter/runtime/sim/kinds"
 )
@@ -35,7 +37,7 @@ func (c *Cluster) normalize(res *resource, obj *unstructured.Unstructured, o wri
 			o.warn(e.Error())
 		}
 	} else if err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", res.kind, o.version, res.kind, err))
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", res.kind, o.version, res.kind, decodingError(obj, typed, err)))
 	}
 	kinds.Default(typed)
 	m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(typed)
@@ -45,6 +47,17 @@ func (c *Cluster) normalize(res *resource, obj *unstructured.Unstructured, o wri
 	out := &unstructured.Unstructured{Object: m}
 	out.SetGroupVersionKind(gvk)
 	return out, nil
+}
+
+// decodingError words what does not fit a Go type as the server's decoder, which
+// reads JSON, does.
+func decodingError(obj *unstructured.Unstructured, typed runtime.Object, err error) error {
+	if b, merr := json.Marshal(obj.Object); merr == nil {
+		if jerr := kjson.UnmarshalCaseSensitivePreserveInts(b, typed); jerr != nil {
+			return jerr
+		}
+	}
+	return err
 }
 
 // prepareCreate sets what the server sets on a new object.

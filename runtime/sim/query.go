@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"mime"
 	"net/http"
 	"net/url"
 	"slices"
@@ -38,6 +37,7 @@ type query struct {
 	name        string
 	subresource string
 	format      format
+	yaml        bool // the answer is wanted in YAML
 	list        metav1.ListOptions
 	values      url.Values
 	userAgent   string
@@ -95,8 +95,10 @@ func (c *Cluster) parse(r *http.Request, t target) (*query, error) {
 	if q.res.namespaced && t.namespace == "" && t.name != "" || !q.res.namespaced && t.namespace != "" {
 		return nil, errNotServed()
 	}
-	q.format = acceptedFormat(r.Header.Get("Accept"))
 	var err error
+	if q.format, q.yaml, err = negotiate(r.Header.Get("Accept")); err != nil {
+		return nil, err
+	}
 	if q.list, err = listOptions(q.values); err != nil {
 		return nil, err
 	}
@@ -168,6 +170,9 @@ func (q *query) setVerb(method string) error {
 		return errMethod()
 	}
 	if q.verb == "create" && q.res.namespaced && q.namespace == "" || q.verb == "create" && q.name != "" && q.subresource == "" {
+		return errMethod()
+	}
+	if q.name == "" && (q.verb == "update" || q.verb == "patch") {
 		return errMethod()
 	}
 	if q.res.createOnly && q.verb != "create" {
@@ -245,31 +250,6 @@ func (q *query) filter() (filter, error) {
 	var err error
 	f.fields, err = parseFields(q.res, q.version, q.list.FieldSelector)
 	return f, err
-}
-
-// acceptedFormat reads the Accept header: Table and PartialObjectMetadata are
-// asked for by the as parameter; everything else is answered as plain JSON.
-func acceptedFormat(accept string) format {
-	for part := range strings.SplitSeq(accept, ",") {
-		typ, params, err := mime.ParseMediaType(part)
-		if err != nil || (typ != "application/json" && typ != "application/*" && typ != "*/*") {
-			continue
-		}
-		switch params["as"] {
-		case "Table":
-			if params["v"] == "v1" {
-				return formatTable
-			}
-			continue
-		case "PartialObjectMetadata", "PartialObjectMetadataList":
-			return formatPartial
-		}
-		return formatObject
-	}
-	if strings.Contains(accept, "as=PartialObjectMetadata") {
-		return formatPartial
-	}
-	return formatObject
 }
 
 func (q *query) watchContentType() string { return "application/json" }

@@ -17,6 +17,9 @@ import (
 
 // scale answers the scale subresource: a view of spec.replicas.
 func (c *Cluster) scale(r *http.Request, q *query, body []byte, warnings *[]string) (reply, error) {
+	if !q.res.scale && q.res.crd != nil {
+		return reply{}, apierrors.NewNotFound(q.res.gr(), q.name)
+	}
 	if !q.res.scale {
 		return reply{}, errNotServed()
 	}
@@ -39,7 +42,7 @@ func (c *Cluster) scale(r *http.Request, q *query, body []byte, warnings *[]stri
 	case "patch":
 		pt := types.PatchType(mediaType(r.Header.Get("Content-Type")))
 		if pt == types.ApplyYAMLPatchType {
-			return reply{}, unsupportedPatch(q.res, pt)
+			return reply{}, unsupportedPatch(q.res)
 		}
 		if pt == types.StrategicMergePatchType {
 			pt = types.MergePatchType // the scale has no lists to merge

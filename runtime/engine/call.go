@@ -226,7 +226,7 @@ func (e *Engine) plan(c *builtin.Call, f *frame, n int, spec *builtin.Spec, a an
 		e.classify(spec, ef)
 	}
 	es := allowed(f, plan.Effects)
-	e.emit(f.path, &event.PlanMade{Builtin: spec.Name, Effects: len(es), Notes: plan.Notes})
+	e.emit(f.path, &event.PlanMade{Builtin: spec.Name, Effects: len(es), Notes: append(slices.Clone(plan.Notes), forGood(es)...)})
 	for _, ef := range es {
 		e.emit(f.path, &event.EffectPlanned{Change: event.ChangeOf("", Summary(ef), ef)})
 	}
@@ -246,6 +246,18 @@ func (e *Engine) plan(c *builtin.Call, f *frame, n int, spec *builtin.Spec, a an
 	}
 	_, err = e.append(&journal.Plan{Step: f.path, Seq: n, Builtin: spec.Name, Args: args, Plan: val})
 	return plan, err
+}
+
+// forGood names what a rollback will not undo of the effects: it is said before
+// they are made.
+func forGood(es []*effect.Effect) []string {
+	var out []string
+	for _, ef := range es {
+		if why := effect.Irreversible(ef); why != "" {
+			out = append(out, fmt.Sprintf("%s: can't be undone: %s", ef.Ref, why))
+		}
+	}
+	return out
 }
 
 func (e *Engine) classify(spec *builtin.Spec, ef *effect.Effect) {

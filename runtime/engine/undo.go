@@ -295,7 +295,7 @@ const ownersOnly = "rutter gives up fields"
 func (e *Engine) whyLeft(ctx context.Context, u *undone, live *cluster.Object) (string, error) {
 	first := u.first()
 	switch {
-	case u.ref.Kind == "Secret" && u.ref.Group == "" && isCA(u.ref.Name):
+	case u.ref.Kind == "Secret" && u.ref.Group == "" && effect.IsMeshCA(u.ref.Name):
 		return "the mesh's CA is never changed by a rollback", nil
 	case first.Before == nil && !first.Absent && !u.evicted():
 		if first.HoldsSecret() {
@@ -320,10 +320,6 @@ func (e *Engine) whyLeft(ctx context.Context, u *undone, live *cluster.Object) (
 	}
 	return "", nil
 }
-
-// isCA reports whether a Secret holds the mesh's CA (its own or a plugged-in
-// one). Bringing an older one back would break every certificate since.
-func isCA(name string) bool { return name == "cacerts" || name == "istio-ca-secret" }
 
 // whyKept says why something that the run made is kept.
 func (e *Engine) whyKept(ctx context.Context, u *undone, live *cluster.Object) (string, error) {

@@ -63,7 +63,7 @@ const (
 	deleteSecret   = `step("delete", kube.delete, "secret/token", namespace = "default")`
 	patchCA        = `step("back up", backup.create, scope = backup.mesh())
 step("CA", kube.patch, "secret/cacerts", {"data": {"ca-key.pem": "bmV3"}}, namespace = "istio-system")`
-	createOne      = `make("create", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "new", "namespace": "default"}, "data": {"k": "v"}})`
+	createOne = `make("create", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "new", "namespace": "default"}, "data": {"k": "v"}})`
 )
 
 // What the run did to single objects comes back as it was, field owners too.

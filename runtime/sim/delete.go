@@ -49,9 +49,6 @@ func (c *Cluster) delete(gr schema.GroupResource, ns, name string, o deleteOptio
 	if err := c.writable(); err != nil {
 		return nil, err
 	}
-	if o.dryRun {
-		return e.obj, nil
-	}
 	grace, pending := gracePeriod(k.gr, e.obj, o.grace)
 	if pending {
 		return e.obj, nil // it is going, and no sooner for this request
@@ -65,6 +62,12 @@ func (c *Cluster) delete(gr schema.GroupResource, ns, name string, o deleteOptio
 	}[o.propagation]
 	if add != "" && !slices.Contains(finalizers, add) {
 		finalizers = append(finalizers, add)
+	}
+	if o.dryRun {
+		if len(finalizers) > 0 || k.gr == grPods || k.gr == grNamespaces {
+			return c.marked(k, e, finalizers, grace), nil
+		}
+		return e.obj, nil
 	}
 	if len(finalizers) == 0 && k.gr != grPods && c.emptied(k) {
 		c.drop(k)
@@ -97,6 +100,10 @@ func collects(p metav1.DeletionPropagation, gr schema.GroupResource) bool {
 // seconds) ends, or moves it when the period became shorter. The object goes
 // when the kubelet has ended it and its finalizers have gone.
 func (c *Cluster) mark(k objectKey, e *entry, finalizers []string, grace int64) *entry {
+	return c.commit(k, c.marked(k, e, finalizers, grace)).next
+}
+
+func (c *Cluster) marked(k objectKey, e *entry, finalizers []string, grace int64) *unstructured.Unstructured {
 	next := e.obj.DeepCopy()
 	asked := c.now
 	if t := next.GetDeletionTimestamp(); t != nil {
@@ -112,7 +119,7 @@ func (c *Cluster) mark(k objectKey, e *entry, finalizers []string, grace int64) 
 	if k.gr == grNamespaces {
 		next.Object["status"] = map[string]any{"phase": "Terminating"}
 	}
-	return c.commit(k, next).next
+	return next
 }
 
 // emptied reports whether nothing but finalizers keeps the object: a namespace
@@ -225,6 +232,25 @@ func (c *Cluster) collect(ch change) {
 	if r := c.reg.byName[ch.key.gr]; r != nil && r.crd != nil {
 		c.continueDeletion(objectKey{grCRDs, "", r.plural + "." + r.group})
 	}
+}
+
+// collectOrphan deletes an object whose owners are all gone, as the garbage
+// collector does with one that was created too late.
+func (c *Cluster) collectOrphan(k objectKey) {
+	e := c.st.get(k)
+	if e == nil || len(e.obj.GetOwnerReferences()) == 0 {
+		return
+	}
+	for _, o := range e.obj.GetOwnerReferences() {
+		key, known := c.refKey(o, k.namespace)
+		if !known {
+			return // of a kind that is not served: nothing can be said of it
+		}
+		if owner := c.st.get(key); owner != nil && owner.obj.GetUID() == o.UID {
+			return
+		}
+	}
+	c.reap(k)
 }
 
 // disown takes one owner from a dependent, and deletes it when that was the

@@ -51,6 +51,9 @@ func (c *Cluster) handle(r *http.Request, q *query, body []byte, warnings *[]str
 	case q.subresource != "" && q.res.crd != nil:
 		return reply{}, apierrors.NewNotFound(q.res.gr(), q.name)
 	case q.subresource != "":
+		if q.res.crd != nil {
+			return reply{}, apierrors.NewNotFound(q.res.gr(), q.name)
+		}
 		return reply{}, errNotServed()
 	}
 	o, err := q.writeOptions(warnings)
@@ -95,7 +98,7 @@ func (c *Cluster) handle(r *http.Request, q *query, body []byte, warnings *[]str
 	case "patch":
 		return c.patchRequest(r, q, body, o)
 	case "delete":
-		return c.deleteRequest(r, q, body)
+		return c.deleteRequest(r, q, body, warnings)
 	case "deletecollection":
 		return c.deleteCollection(r, q, body)
 	}
@@ -202,17 +205,20 @@ func readDeleteOptions(r *http.Request, q *query, body []byte) (deleteOptions, e
 	return o, nil
 }
 
-func (c *Cluster) deleteRequest(r *http.Request, q *query, body []byte) (reply, error) {
+func (c *Cluster) deleteRequest(r *http.Request, q *query, body []byte, warnings *[]string) (reply, error) {
 	o, err := readDeleteOptions(r, q, body)
 	if err != nil {
 		return reply{}, err
+	}
+	if q.res.group == "batch" && q.res.plural == "jobs" && o.propagation == "" {
+		*warnings = append(*warnings, "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning")
 	}
 	last, err := c.delete(q.res.gr(), q.namespace, q.name, o)
 	if err != nil {
 		return reply{}, err
 	}
 	held := c.st.get(objectKey{q.res.gr(), q.namespace, q.name})
-	if held != nil && !o.dryRun || q.res.returnsDeleted() || collects(o.propagation, q.res.gr()) && !o.dryRun {
+	if held != nil && last.GetDeletionTimestamp() != nil || q.res.returnsDeleted() || collects(o.propagation, q.res.gr()) {
 		return c.objectReply(q, http.StatusOK, last)
 	}
 	return jsonReply(http.StatusOK, metav1.Status{

@@ -2,8 +2,11 @@ package sim
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/util/mergepatch"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -89,11 +92,23 @@ func patched(res *resource, cur *unstructured.Unstructured, pt types.PatchType, 
 		}
 		m, err := strategicpatch.StrategicMergeMapPatch(cur.DeepCopy().Object, p, typed)
 		if err != nil {
-			return nil, apierrors.NewBadRequest(err.Error())
+			return nil, strategicError(err)
 		}
 		return &unstructured.Unstructured{Object: m}, nil
 	}
 	return nil, unsupportedPatch(res)
+}
+
+// strategicError is what the server makes of a strategic merge patch that cannot
+// be merged (apiserver handlers, interpretStrategicMergePatchError): what it has
+// no code for is a bare 500.
+func strategicError(err error) error {
+	switch {
+	case errors.Is(err, mergepatch.ErrBadJSONDoc), errors.Is(err, mergepatch.ErrBadPatchFormatForPrimitiveList), errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys),
+		errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList), errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
+		return apierrors.NewBadRequest(err.Error())
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: 500, Message: err.Error()}}
 }
 
 func unsupportedPatch(res *resource) error {

@@ -44,6 +44,9 @@ func (c *Cluster) normalize(res *resource, obj *unstructured.Unstructured, o wri
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
+	if !o.controller && !o.load {
+		kinds.Nils(gvk.GroupKind(), m)
+	}
 	out := &unstructured.Unstructured{Object: m}
 	out.SetGroupVersionKind(gvk)
 	return out, nil

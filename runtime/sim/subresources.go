@@ -21,6 +21,9 @@ func (c *Cluster) scale(r *http.Request, q *query, body []byte, warnings *[]stri
 		return reply{}, apierrors.NewNotFound(q.res.gr(), q.name)
 	}
 	if !q.res.scale {
+		if q.res.crd != nil {
+			return reply{}, apierrors.NewNotFound(q.res.gr(), q.name)
+		}
 		return reply{}, errNotServed()
 	}
 	e := c.st.get(objectKey{q.res.gr(), q.namespace, q.name})

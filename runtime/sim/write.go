@@ -123,6 +123,9 @@ func (c *Cluster) create(gr schema.GroupResource, ns string, obj *unstructured.U
 	}
 	c.commit(k, stored)
 	c.afterCreate(k)
+	if !o.load && !o.controller {
+		c.collectOrphan(k)
+	}
 	if e := c.st.get(k); e != nil {
 		stored = e.obj
 	}
@@ -216,9 +219,10 @@ func (c *Cluster) finishUpdate(res *resource, k objectKey, e *entry, cur, next *
 		return nil, err
 	}
 	if stored.GetDeletionTimestamp() != nil && len(stored.GetFinalizers()) == 0 && !leaving(stored) && c.emptied(k) {
+		last := shallow(next) // which is not stored any more, and gets no new version
 		c.commit(k, stored)
 		c.drop(k)
-		return next, nil
+		return last, nil
 	}
 	c.commit(k, stored)
 	c.afterUpdate(k, e)

@@ -102,7 +102,7 @@ func Validate(gvk schema.GroupVersionKind, obj map[string]any) field.ErrorList {
 	case "MutatingWebhookConfiguration.admissionregistration.k8s.io", "ValidatingWebhookConfiguration.admissionregistration.k8s.io":
 		errs = append(errs, webhooks(obj)...)
 	}
-	return errs
+	return append(errs, further(gvk, obj)...)
 }
 
 func nonNegative(obj map[string]any, spec *field.Path, names ...string) field.ErrorList {

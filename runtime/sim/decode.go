@@ -71,7 +71,8 @@ func (q *query) expected(obj *unstructured.Unstructured, body []byte) (*unstruct
 	case got == want:
 		return obj, nil
 	case got.Kind == "" && custom:
-		return nil, q.unrecognized(fmt.Errorf("Object 'Kind' is missing in '%s'", body), body) //nolint:staticcheck // the server's own words
+		//lint:ignore ST1005 the server's own words
+		return nil, q.unrecognized(fmt.Errorf("Object 'Kind' is missing in '%s'", body), body)
 	case got.Kind != "" && got.Kind != want.Kind && !custom && kinds.Scheme().Recognizes(got):
 		return nil, cannot("converting (%s.%s) to (%s.%s): unknown conversion", got.Version, got.Kind, internalPackage(want.Group), want.Kind)
 	case got.Kind != "" && got.Kind != want.Kind:

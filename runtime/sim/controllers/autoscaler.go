@@ -93,7 +93,7 @@ func (autoscaler) sync(w sim.World, h *unstructured.Unstructured) time.Duration 
 		return setStatus(w, h, s.status)
 	}
 	s.have = number(s.target.Object, 1, "spec", "replicas")
-	s.status["currentReplicas"] = number(s.target.Object, 0, "status", "replicas")
+	s.status["currentReplicas"] = s.have // of the scale's spec, as the real one
 	s.status["currentMetrics"] = nil
 	if t := text(s.prior, "lastScaleTime"); t != "" {
 		s.status["lastScaleTime"] = t

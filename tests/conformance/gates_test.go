@@ -88,7 +88,7 @@ func builtinsTable(all []*builtin.Spec) string {
 func TestEveryClassIsGuarded(t *testing.T) {
 	for _, c := range effect.Classes() {
 		codes := gate.For(c)
-		for _, must := range []gate.Code{gate.ClusterPinned, gate.DryRun, gate.Scope} {
+		for _, must := range []gate.Code{gate.ClusterPinned, gate.LockHeld, gate.DryRun, gate.Scope} {
 			if !slices.Contains(codes, must) {
 				t.Errorf("class %s does not pass %s", c, must)
 			}

@@ -66,9 +66,8 @@ func (p *place) start(tight bool, args ...string) *process {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	x := &process{t: p.t, out: r, cmd: exec.Command(os.Args[0], append(args, "--state", p.state(), "-o", "json")...)}
-	x.cmd.Dir, x.cmd.Stdout, x.cmd.Stderr = p.dir, w, &x.stderr
-	x.cmd.Env = []string{asRutter + "=1", "HOME=" + p.dir, "XDG_CACHE_HOME=" + p.cache, "XDG_STATE_HOME=" + p.dir, "GOGC=400"}
+	x := &process{t: p.t, out: r, cmd: p.command(append(args, "--state", p.state(), "-o", "json")...)}
+	x.cmd.Stdout, x.cmd.Stderr = w, &x.stderr
 	if err := x.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
@@ -82,6 +81,14 @@ func (p *place) start(tight bool, args ...string) *process {
 		p.t.Fatal(err)
 	}
 	return x
+}
+
+// command is rutter in this place, not started.
+func (p *place) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Dir = p.dir
+	cmd.Env = []string{asRutter + "=1", "HOME=" + p.dir, "XDG_CACHE_HOME=" + p.cache, "XDG_STATE_HOME=" + p.dir, "GOGC=400"}
+	return cmd
 }
 
 // next reads one event; false at the end of the stream.

@@ -26,8 +26,8 @@ func TestStoppedWave(t *testing.T) {
 	t.Parallel()
 	p := startPlane(t, plane.Options{AuditLevel: "Request", FirstPort: besides(1)})
 	bringMesh(t, p, mesh.Spec{Workloads: 20, Namespaces: 4, Seed: 1, NoSidecar: 1})
-	victim := lastDeployment(t, p)
-	kubectl(t, p, "-n", victim.namespace, "patch", "deployment", victim.name, "--type=merge", "-p", `{"spec":{"progressDeadlineSeconds":5}}`).want(t, 0)
+	victim := secondDeployment(t, p)
+	kubectl(t, p, "-n", victim.namespace, "patch", "deployment", victim.name, "--type=merge", "-p", `{"spec":{"progressDeadlineSeconds":2}}`).want(t, 0)
 	neverReady(t, p, victim)
 	before, mark := workloads(t, p), auditMark(t, p)
 	state := t.TempDir()
@@ -74,9 +74,10 @@ func TestStoppedWave(t *testing.T) {
 	once(t, changes(t, p, mark))
 }
 
-// lastDeployment is a Deployment with sidecars that rolls one pod at a time,
-// the last by name: not the canary, which is the first of its like.
-func lastDeployment(t *testing.T, p *plane.Plane) *workload {
+// secondDeployment is a Deployment with sidecars that rolls one pod at a time,
+// the second by name: not the canary, which is the first of its like, and begun
+// early enough for others to be left when it fails.
+func secondDeployment(t *testing.T, p *plane.Plane) *workload {
 	t.Helper()
 	var names []string
 	all := workloads(t, p)
@@ -88,7 +89,8 @@ func lastDeployment(t *testing.T, p *plane.Plane) *workload {
 	if len(names) < 2 {
 		t.Fatalf("the mesh has only %v", names)
 	}
-	return all[slices.Max(names)]
+	slices.Sort(names)
+	return all[names[1]]
 }
 
 // neverReady lets all pods that are made of a workload from now on never get

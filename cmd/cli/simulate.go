@@ -104,8 +104,12 @@ func openSim(path string, opts sim.Options) (*sim.Cluster, error) {
 // from: the real one where a checkout has it beside it, else the linked
 // version's, re-tagged.
 func (a *app) startingManifest(ctx context.Context, spec mesh.Spec, dir string, renderer *lib.Renderer) ([]*unstructured.Unstructured, string, error) {
+	profile := "default"
+	if spec.Ambient > 0 {
+		profile = "ambient"
+	}
 	if dir != "" && spec.Revision == "" {
-		name := fmt.Sprintf("istio-%s-default.yaml", spec.Istio)
+		name := fmt.Sprintf("istio-%s-%s.yaml", spec.Istio, profile)
 		objects, err := readObjects(filepath.Join(dir, name))
 		if err == nil {
 			return objects, fmt.Sprintf("the manifest of Istio %s (%s/%s)", spec.Istio, fixtures, name), nil
@@ -117,7 +121,7 @@ func (a *app) startingManifest(ctx context.Context, spec mesh.Spec, dir string, 
 	if err := lib.Setup(); err != nil {
 		return nil, "", err
 	}
-	r, err := renderer.Render(ctx, lib.RenderOptions{Profile: "default", Revision: spec.Revision})
+	r, err := renderer.Render(ctx, lib.RenderOptions{Profile: profile, Revision: spec.Revision})
 	if err != nil {
 		return nil, "", err
 	}

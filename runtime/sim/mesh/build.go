@@ -105,7 +105,8 @@ var namespaceWords = []string{
 }
 
 // namespaces makes the namespaces: most with istio-injection, every fourth by
-// revision label (or tag, where there is one), the last of each dozen plain.
+// revision label (or tag, where there is one), the last of each dozen plain,
+// and the last of all in ambient mode.
 func (b *builder) namespaces() {
 	b.add("v1", "Namespace", "", SystemNamespace, object{"kubernetes.io/metadata.name": SystemNamespace}, nil)
 	b.plain = map[string]bool{}
@@ -116,7 +117,10 @@ func (b *builder) namespaces() {
 		}
 		b.spaces = append(b.spaces, name)
 		labels := object{"kubernetes.io/metadata.name": name}
-		if i%12 == 11 || (b.spec.Namespaces >= 3 && b.spec.Namespaces < 12 && i == b.spec.Namespaces-1) {
+		if i >= b.spec.Namespaces-b.spec.Ambient {
+			labels[labelDataplane] = "ambient"
+			b.plain[name] = true // none of them has sidecars
+		} else if i%12 == 11 || (b.spec.Namespaces >= 3 && b.spec.Namespaces < 12 && i == b.spec.Namespaces-1) {
 			b.plain[name] = true
 		} else {
 			b.label(labels, i)

@@ -62,8 +62,9 @@ func TestParse(t *testing.T) {
 		"mesh,istio=1.29.6,workloads=10,namespaces=2,seed=7,nodes=5,no-sidecar=0,single-replica=1,on-delete=2,strict-pdbs=1,bare-pods=3,revision=1-29-6": {
 			Istio: "1.29.6", Workloads: 10, Namespaces: 2, Nodes: 5, Seed: 7, SingleReplica: 1, OnDelete: 2, StrictPDBs: 1, BarePods: 3, Revision: "1-29-6",
 		},
-		"mesh,workloads=3000": {Istio: "1.30.3", Workloads: 3000, Namespaces: 400, Nodes: 3, Seed: 1, NoSidecar: 150},
-		"mesh,workloads=0":    {Istio: "1.30.3", Namespaces: 1, Nodes: 3, Seed: 1},
+		"mesh,workloads=3000":         {Istio: "1.30.3", Workloads: 3000, Namespaces: 400, Nodes: 3, Seed: 1, NoSidecar: 150},
+		"mesh,namespaces=3,ambient=2": {Istio: "1.30.3", Workloads: 60, Namespaces: 3, Ambient: 2, Nodes: 3, Seed: 1, NoSidecar: 3},
+		"mesh,workloads=0":            {Istio: "1.30.3", Namespaces: 1, Nodes: 3, Seed: 1},
 	} {
 		got, err := Parse(text)
 		if err != nil || got != want {
@@ -76,7 +77,7 @@ func TestParseErrorsSayWhatToType(t *testing.T) {
 	for text, part := range map[string]string{
 		"mseh":                         `expected it to begin with "mesh"`,
 		"mesh,workload=3":              `unknown key "workload"; did you mean "workloads"?`,
-		"mesh,zzzzzzzzzz=3":            "known are bare-pods, istio, namespaces",
+		"mesh,zzzzzzzzzz=3":            "known are ambient, bare-pods, istio",
 		"mesh,workloads":               "workloads has no value; type workloads=",
 		"mesh,workloads=many":          `workloads: "many" is not a number from 0 to 20000`,
 		"mesh,workloads=-1":            "is not a number from 0",
@@ -85,11 +86,31 @@ func TestParseErrorsSayWhatToType(t *testing.T) {
 		"mesh,seed=1,seed=2":           "seed is given twice",
 		"mesh,revision=A_b":            "is not a revision name",
 		"mesh,workloads=2,on-delete=3": "more than the 2 workloads",
+		"mesh,namespaces=2,ambient=3":  "more than the 2 namespaces",
 	} {
 		_, err := Parse(text)
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%s: got %v, want an error with %q", text, err, part)
 		}
+	}
+}
+
+func TestAmbientNamespacesAreTheLast(t *testing.T) {
+	spec := Default()
+	spec.Namespaces, spec.Ambient = 4, 2
+	var modes []string
+	for _, o := range Build(spec, smallManifest(t)) {
+		if o.GetKind() != "Namespace" || o.GetName() == SystemNamespace {
+			continue
+		}
+		labels := o.GetLabels()
+		if labels["istio-injection"] != "" && labels["istio.io/dataplane-mode"] != "" {
+			t.Errorf("%s has both modes: %v", o.GetName(), labels)
+		}
+		modes = append(modes, labels["istio.io/dataplane-mode"])
+	}
+	if got := strings.Join(modes, ","); got != ",,ambient,ambient" {
+		t.Errorf("modes %q", got)
 	}
 }
 

@@ -19,6 +19,7 @@ type Spec struct {
 	Workloads  int    // Deployments, StatefulSets and DaemonSets together
 	Namespaces int    // that the workloads are spread over
 	Nodes      int
+	Ambient    int // of the namespaces, those in ambient mode
 	Seed       int64
 
 	// The following count workloads with a property that upgrades trip over.
@@ -83,6 +84,7 @@ func setters() map[string]setter {
 		"workloads":      count(func(s *Spec) *int { return &s.Workloads }, 0, maxWorkloads),
 		"namespaces":     count(func(s *Spec) *int { return &s.Namespaces }, 1, maxNamespaces),
 		"nodes":          count(func(s *Spec) *int { return &s.Nodes }, 1, maxNodes),
+		"ambient":        count(func(s *Spec) *int { return &s.Ambient }, 0, maxNamespaces),
 		"single-replica": count(func(s *Spec) *int { return &s.SingleReplica }, 0, maxWorkloads),
 		"on-delete":      count(func(s *Spec) *int { return &s.OnDelete }, 0, maxWorkloads),
 		"no-sidecar":     count(func(s *Spec) *int { return &s.NoSidecar }, 0, maxWorkloads),
@@ -122,6 +124,9 @@ func Parse(text string) (Spec, error) {
 	}
 	if !seen["no-sidecar"] {
 		s.NoSidecar = max(0, min(s.Workloads/20, s.Workloads-s.special()+s.NoSidecar))
+	}
+	if s.Ambient > s.Namespaces {
+		return Spec{}, fmt.Errorf("simulated mesh %q: ambient is %d, more than the %d namespaces", text, s.Ambient, s.Namespaces)
 	}
 	if s.special() > s.Workloads {
 		return Spec{}, fmt.Errorf("simulated mesh %q: single-replica, on-delete, no-sidecar and strict-pdbs come to %d, more than the %d workloads", text, s.special(), s.Workloads)

@@ -51,6 +51,8 @@ func TestRefusedRequests(t *testing.T) {
 		{"PATCH", ths + "/two", "application/json-patch+json", `{"op":"remove"}`, 400, "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"},
 		{"PATCH", cms + "/c", "application/json", `{}`, 415, "415: Unsupported Media Type"},
 		{"PATCH", cms + "/c", "application/strategic-merge-patch+json", `{"data":`, 400, "unexpected end of JSON input"},
+		{"PATCH", cms + "/c", "application/strategic-merge-patch+json", `{"$patch":"bogus"}`, 500, "unknown patch type: bogus in map: map[$patch:bogus]"},
+		{"POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "", `{"spec":{}}`, 422, `.authorization.k8s.io "" is invalid: spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified`},
 		{"PUT", "/api/v1/pods", "", `{}`, 405, "the server does not allow this method on the requested resource"},
 		{"DELETE", cms + "/c?propagationPolicy=Weird", "", "", 422, `DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: "Weird": supported values: "Foreground", "Background", "Orphan", "nil"`},
 		{"DELETE", cms + "/c", "", `{"kind":"Pod","apiVersion":"v1"}`, 400, `no kind "Pod" is registered for version "v1" in scheme "pkg/runtime/scheme.go:111"`},

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 )
@@ -104,7 +105,7 @@ func (c *Cluster) accessReview(q *query, in *unstructured.Unstructured) (any, er
 	}
 	self := q.res.kind == "SelfSubjectAccessReview"
 	if errs := validAccessReview(ask.Spec, self, q); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(q.res.gk(), "", errs)
+		return nil, apierrors.NewInvalid(schema.GroupKind{Group: q.res.group}, "", errs)
 	}
 	u := q.user
 	if !self {

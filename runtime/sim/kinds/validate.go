@@ -245,6 +245,8 @@ func ValidateUpdate(gr schema.GroupResource, old, obj map[string]any) field.Erro
 			msg := apivalidation.FieldImmutableErrorMsg
 			if path[0] == "roleRef" {
 				msg = "cannot change roleRef"
+				ref, _ := v.(map[string]any)
+				v = struct{ APIGroup, Kind, Name any }{ref["apiGroup"], ref["kind"], ref["name"]}
 			}
 			errs = append(errs, field.Invalid(field.NewPath(path[0], path[1:]...), v, msg))
 		}

@@ -197,7 +197,8 @@ func binding(obj map[string]any) field.ErrorList {
 	subjects, _ := obj["subjects"].([]any)
 	for i, x := range subjects {
 		m, _ := x.(map[string]any)
-		if ns, _ := m["namespace"].(string); m["kind"] == "ServiceAccount" && ns == "" {
+		ns, _ := m["namespace"].(string)
+		if everywhere := obj["kind"] == "ClusterRoleBinding"; everywhere && m["kind"] == "ServiceAccount" && ns == "" {
 			errs = append(errs, field.Required(field.NewPath("subjects").Index(i).Child("namespace"), ""))
 		}
 	}

@@ -138,6 +138,9 @@ spec:
 
 	unchanged(t, p, func() {
 		r := upgrade(t, p, t.TempDir()).want(t, 3)
-		r.says(t, "horizontalpodautoscaler.autoscaling/istiod", "gitops-team", "maxReplicas")
+		r.says(t, "RUT006", "horizontalpodautoscaler.autoscaling/istiod in istio-system: field .spec.maxReplicas is owned by gitops-team")
+		if strings.Contains(r.errOut, "owned by "+mesh.InstallManager) {
+			t.Errorf("it finds fault with fields that it was to adopt:\n%s", r.errOut)
+		}
 	})
 }

@@ -185,6 +185,9 @@ func (p *Plane) Dir() string { return p.dir }
 // URL is the API server's.
 func (p *Plane) URL() string { return "https://" + loopback(p.state.Ports.API) }
 
+// EtcdURL is the store's client address, for tests that compact its history.
+func (p *Plane) EtcdURL() string { return "http://" + loopback(p.state.Ports.Etcd) }
+
 // Kubeconfig is the path of a kubeconfig for the Operator, for what is tested.
 func (p *Plane) Kubeconfig() string { return p.kubeconfigOf(Operator) }
 

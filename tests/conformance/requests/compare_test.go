@@ -1,0 +1,194 @@
+package requests
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+	"sigs.k8s.io/yaml"
+)
+
+// difference is one field in which two servers' answers are not equal.
+type difference struct {
+	scenario string
+	request  int // from one; 0 when the transcripts cannot be laid side by side
+	title    string
+	field    string
+	want     string
+	got      string
+}
+
+func (d difference) String() string {
+	return fmt.Sprintf("#%d %s\n    %s\n      real %s\n      sim  %s", d.request, d.title, d.field, d.want, d.got)
+}
+
+// compare lays two transcripts side by side.
+func compare(name string, real, sim []answer) []difference {
+	var out []difference
+	for i := range max(len(real), len(sim)) {
+		if i >= len(real) || i >= len(sim) || real[i].title != sim[i].title {
+			return append(out, difference{name, 0, "", "transcript", fmt.Sprint(len(real), " answers"), fmt.Sprint(len(sim), " answers")})
+		}
+		a, b := real[i].fields(), sim[i].fields()
+		for _, l := range real[i].lines {
+			if v, ok := b[l.field]; !ok || v != l.value {
+				if !ok {
+					v = "-"
+				}
+				out = append(out, difference{name, i + 1, real[i].title, l.field, l.value, v})
+			}
+		}
+		for _, l := range sim[i].lines {
+			if _, ok := a[l.field]; !ok {
+				out = append(out, difference{name, i + 1, real[i].title, l.field, "-", l.value})
+			}
+		}
+	}
+	return out
+}
+
+// known is a difference that has a reason.
+type known struct {
+	Case     string `json:"case"`     // pattern as of path.Match, over the whole name
+	Requests []int  `json:"requests"` // by number, from one; 0 for the number of answers
+	Field    string `json:"field"`    // ends in * to match what follows; every one when empty
+	Reason   string `json:"reason"`
+
+	used map[int]bool
+}
+
+func (k *known) covers(d difference) bool {
+	match, err := path.Match(k.Case, d.scenario)
+	if err != nil || !match || (len(k.Requests) > 0 && !slices.Contains(k.Requests, d.request)) {
+		return false
+	}
+	if prefix, ok := strings.CutSuffix(k.Field, "*"); ok {
+		return strings.HasPrefix(d.field, prefix)
+	}
+	return k.Field == "" || k.Field == d.field
+}
+
+const knownFile = "differences.yaml"
+
+func readKnown(t testing.TB) []*known {
+	t.Helper()
+	data, err := os.ReadFile(knownFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []*known
+	if err := yaml.UnmarshalStrict(data, &list); err != nil {
+		t.Fatalf("%s: %v", knownFile, err)
+	}
+	for i, k := range list {
+		k.used = map[int]bool{}
+		if k.Case == "" || k.Reason == "" {
+			t.Errorf("%s: entry %d: case and reason are expected", knownFile, i+1)
+		}
+	}
+	return list
+}
+
+// unknown returns the differences that no entry covers, and marks those used
+// that cover one.
+func unknown(ds []difference, list []*known) []difference {
+	return slices.DeleteFunc(ds, func(d difference) bool {
+		covered := false
+		for _, k := range list {
+			if k.covers(d) {
+				k.used[d.request], covered = true, true
+			}
+		}
+		return covered
+	})
+}
+
+// The answers of the real server are kept in one file a dimension, one section
+// a case: a line # TITLE for each request, and its fields below.
+func goldenFile(dimension string) string {
+	return filepath.Join("testdata", strings.ReplaceAll(dimension, " ", "-")+".txtar")
+}
+
+type goldens struct {
+	version string
+	answers map[string][]answer
+}
+
+func readGoldens(t testing.TB, dimension string) goldens {
+	t.Helper()
+	g := goldens{answers: map[string][]answer{}}
+	data, err := os.ReadFile(goldenFile(dimension))
+	if err != nil {
+		t.Fatalf("%v; -record with the build tag e2e writes it", err)
+	}
+	ar := txtar.Parse(data)
+	g.version = strings.TrimSpace(strings.TrimPrefix(string(ar.Comment), recordedFrom))
+	for _, f := range ar.Files {
+		g.answers[f.Name] = parse(string(f.Data))
+	}
+	return g
+}
+
+const recordedFrom = "Answers of kube-apiserver "
+
+func writeGoldens(t testing.TB, dimension, version string, order []string, answers map[string][]answer) {
+	t.Helper()
+	ar := &txtar.Archive{Comment: []byte(recordedFrom + version + "\n")}
+	for _, name := range order {
+		ar.Files = append(ar.Files, txtar.File{Name: name, Data: []byte(format(answers[name]))})
+	}
+	if err := os.MkdirAll("testdata", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(goldenFile(dimension), txtar.Format(ar), 0o644); err != nil { //nolint:gosec // no secret
+		t.Fatal(err)
+	}
+}
+
+func format(as []answer) string {
+	var b strings.Builder
+	for _, a := range as {
+		fmt.Fprintf(&b, "# %s\n", a.title)
+		for _, l := range a.lines {
+			fmt.Fprintf(&b, "  %s: %s\n", l.field, l.value)
+		}
+	}
+	return b.String()
+}
+
+// parse reads what format wrote.
+func parse(text string) []answer {
+	var out []answer
+	for l := range strings.Lines(text) {
+		l = strings.TrimSuffix(l, "\n")
+		if title, ok := strings.CutPrefix(l, "# "); ok {
+			out = append(out, answer{title: title})
+			continue
+		}
+		if l = strings.TrimPrefix(l, "  "); l != "" && len(out) > 0 {
+			out[len(out)-1].add(cutField(l))
+		}
+	}
+	return out
+}
+
+// cutField takes a line apart at the first ": " outside of brackets.
+func cutField(l string) (field, value string) {
+	depth := 0
+	for i := range l {
+		switch {
+		case l[i] == '[':
+			depth++
+		case l[i] == ']':
+			depth--
+		case depth == 0 && strings.HasPrefix(l[i:], ": "):
+			return l[:i], l[i+2:]
+		}
+	}
+	return l, ""
+}

@@ -249,21 +249,40 @@ func (p *Param) convert(x any, text bool) (starlark.Value, error) {
 			return nil, fmt.Errorf("got %q, want true or false", s)
 		}
 	case "list":
-		if text {
+		if text && !strings.HasPrefix(s, "[") {
 			return listOf(s), nil
+		}
+		if text {
+			x = fromJSON(s)
 		}
 		if l, ok := x.([]any); ok {
 			return value.Plain(l)
 		}
 	case "dict":
-		if text {
+		if text && !strings.HasPrefix(s, "{") {
 			return dictOf(s)
+		}
+		if text {
+			x = fromJSON(s)
 		}
 		if m, ok := x.(map[string]any); ok {
 			return value.Plain(m)
 		}
 	}
+	if text {
+		return nil, fmt.Errorf("got %q, want %s", s, map[string]string{"list": `a,b or a JSON list such as ["a","b"]`, "dict": `a=1,b=x or a JSON object such as {"a":1}`}[p.Kind])
+	}
 	return nil, p.mistyped(x)
+}
+
+// fromJSON is the decoded text; the text itself where it is no JSON, which is
+// the wrong type for whatever asked.
+func fromJSON(s string) any {
+	x, err := value.DecodeJSON([]byte(s))
+	if err != nil {
+		return s
+	}
+	return x
 }
 
 func (p *Param) fromString(s string) (starlark.Value, error) {

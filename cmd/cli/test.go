@@ -24,6 +24,7 @@ type testFlags struct {
 	run    string
 	update bool
 	output string
+	sweep  sweepFlags
 }
 
 func (a *app) testCmd() *cobra.Command {
@@ -38,19 +39,32 @@ A test gets one value, t: t.cluster(mesh = "istio=1.30.3,workloads=12") makes a
 cluster, t.run("in-place.star", cluster = c, params = {…}) runs a runbook on it,
 t.golden(result, name = "…") compares its transcript with a golden file, which
 --update rewrites. The last line of output is "N passed, N failed". Exit codes: 0
-all passed, 1 some failed, 2 a file does not load.`,
+all passed, 1 some failed, 2 a file does not load.
+
+With --sweep each run that a test brings to its end is done again and again with
+something gone wrong: every request failing in each way that requests do, the
+host dying at every operation on the journal. Then the run is resumed, or rolled
+back, and what must hold is checked: gates, nothing twice, no change without an
+intent on the disk before it, the cluster in the end as after the undisturbed run
+or as before it, no secret told. --cases takes an even sample; a case that fails
+is printed with the command that repeats it alone.`,
 		Example: `  rutter test
   rutter test runbooks/istio --run upgrade
-  rutter test runbooks/istio/in-place_test.star --run '^test_upgrade$' --update`,
+  rutter test runbooks/istio/in-place_test.star --run '^test_upgrade$' --update
+  rutter test runbooks/istio/in-place_test.star --run '^test_small_mesh$' --sweep --cases 500`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.test(cmd.Context(), f, args) },
 	}
 	cmd.Flags().StringVar(&f.run, "run", "", "only tests whose name, or FILE::NAME, matches this regular expression")
 	cmd.Flags().BoolVar(&f.update, "update", false, "rewrite golden files instead of comparing with them")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "", "json or junit: a report for machines on stdout")
+	f.sweep.add(cmd)
 	return cmd
 }
 
 func (a *app) test(ctx context.Context, f *testFlags, paths []string) error {
+	if err := f.sweep.check(f); err != nil {
+		return err
+	}
 	report, err := a.testReport(f.output)
 	if err != nil {
 		return err
@@ -80,13 +94,17 @@ func (a *app) test(ctx context.Context, f *testFlags, paths []string) error {
 		defer debug.SetGCPercent(debug.SetGCPercent(400))
 	}
 	var werr error
-	s := testrun.Run(ctx, files, testrun.Options{
+	o := testrun.Options{
 		Host: h, Root: rootOf, Sealer: sealer, Clock: a.env.Clock, Workdir: a.env.Workdir, Select: sel, Update: f.update,
 		View: func(w io.Writer) event.Sink { return view.NewPlain(w, view.Options{}) },
 		NewSim: func(ctx context.Context, spec testrun.SimSpec) (*sim.Cluster, error) {
 			return a.testSim(ctx, spec, renderer)
 		},
-	}, func(r testrun.Result) {
+	}
+	if f.sweep.on {
+		return a.sweep(ctx, f, files, o)
+	}
+	s := testrun.Run(ctx, files, o, func(r testrun.Result) {
 		if werr == nil {
 			werr = report.each(r)
 		}

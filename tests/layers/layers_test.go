@@ -32,7 +32,7 @@ var order = [][]string{
 	{"builtins/core", "builtins/kube", "builtins/istioctl", "builtins/backup", "builtins/diff", "builtins/restart"},
 	{"runtime/engine"},
 	{"runtime/host"},
-	{"runtime/tool/testrun"},
+	{"runtime/tool/testrun", "runtime/tool/sweep"},
 	{"cmd/cli/view"},
 	{"cmd/cli"},
 	{"cmd/rutter"},

@@ -49,6 +49,9 @@ type Options struct {
 	Select *regexp.Regexp
 	// Update rewrites golden files instead of comparing.
 	Update bool
+	// Recorded, if set, is given every run that is done, from several goroutines
+	// at once: what a fault sweep starts from.
+	Recorded func(Recorded)
 	// Parallel bounds the tests that run at once; 0 means GOMAXPROCS.
 	Parallel int
 }

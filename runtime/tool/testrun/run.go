@@ -23,6 +23,7 @@ import (
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/loader"
 	"rutter.dev/rutter/runtime/lock"
+	"rutter.dev/rutter/runtime/sim"
 	"rutter.dev/rutter/runtime/value"
 )
 
@@ -56,6 +57,10 @@ func (t *test) run(th *starlark.Thread, a *runArgs) (starlark.Value, error) {
 		return nil, fmt.Errorf("t.run: %w", err)
 	}
 	defer func() { _ = l.Close() }() // read only: nothing can be lost
+	var before *sim.Cluster
+	if t.suite.o.Recorded != nil {
+		before = a.Cluster.sim.Clone()
+	}
 	disk := journal.NewMemFS()
 	j, err := journal.Create(disk, journalRoot, runID, a.Cluster.sim.Clock())
 	if err != nil {
@@ -80,6 +85,9 @@ func (t *test) run(th *starlark.Thread, a *runArgs) (starlark.Value, error) {
 		}
 		return t.suite.o.Host.Run(ctx, ctx, s, rb, params)
 	})
+	if out.status == string(journal.RunDone) {
+		t.record(before, a, filepath.ToSlash(entry), policy, approver)
+	}
 	return out, ctxOf(th).Err()
 }
 

@@ -1,0 +1,162 @@
+package sweep
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/sim"
+)
+
+// derived kinds are made by controllers, under names that depend on when.
+var derived = []string{"Pod", "ReplicaSet", "ControllerRevision", "Event", "Lease", "Endpoints", "EndpointSlice", "Node"}
+
+// stateOf is the normal form of everything that somebody wrote, and what runs
+// in every workload's pods.
+func stateOf(c *sim.Cluster) map[string]string {
+	out := map[string]string{}
+	owner := map[types.UID]*unstructured.Unstructured{}
+	objects := c.Objects()
+	for _, o := range objects {
+		owner[o.GetUID()] = o
+		if slices.Contains(derived, o.GetKind()) {
+			continue
+		}
+		name := cluster.RefOf(o).String()
+		b, err := cluster.CanonicalJSON(cluster.Normalize(o, cluster.NormalizeOptions{}).Object)
+		if err != nil {
+			b = []byte(err.Error())
+		}
+		out[name] = string(b)
+	}
+	for _, o := range objects {
+		if o.GetKind() != "Pod" {
+			continue
+		}
+		top := o
+		for refs := top.GetOwnerReferences(); len(refs) > 0 && owner[refs[0].UID] != nil; refs = top.GetOwnerReferences() {
+			top = owner[refs[0].UID]
+		}
+		ready, _, _ := cluster.Ready(o)
+		key := "pods of " + cluster.RefOf(top).String()
+		lines := append(strings.Split(out[key], "\n"), fmt.Sprintf("ready %v: %v", ready, images(o)))
+		slices.Sort(lines)
+		out[key] = strings.Join(lines, "\n")
+	}
+	return out
+}
+
+func images(o *unstructured.Unstructured) []string {
+	var out []string
+	for _, field := range []string{"initContainers", "containers"} {
+		cs, _, _ := unstructured.NestedSlice(o.Object, "spec", field)
+		for _, c := range cs {
+			m, _ := c.(map[string]any)
+			out = append(out, fmt.Sprint(m["image"]))
+		}
+	}
+	return out
+}
+
+// most bounds the differences that are told.
+const most = 4
+
+// compare tells how a cluster is not as it should be.
+func compare(got, want map[string]string) []string {
+	var out []string
+	names := maps.Clone(got)
+	maps.Copy(names, want)
+	for _, k := range slices.Sorted(maps.Keys(names)) {
+		g, is := got[k]
+		w, should := want[k]
+		switch {
+		case !is:
+			out = append(out, k+" is not there")
+		case !should:
+			out = append(out, k+" should not be there")
+		case g != w:
+			out = append(out, k+" differs: "+around(g, w))
+		}
+	}
+	return few(out)
+}
+
+func few(out []string) []string {
+	if n := len(out) - most; n > 0 {
+		return append(out[:most:most], fmt.Sprintf("and %d more", n))
+	}
+	return out
+}
+
+// around shows where two texts part.
+func around(got, want string) string {
+	i := 0
+	for i < len(got) && i < len(want) && got[i] == want[i] {
+		i++
+	}
+	cut := func(s string) string { return s[max(0, i-40):min(len(s), i+80)] }
+	return fmt.Sprintf("…%s… instead of …%s…", cut(got), cut(want))
+}
+
+// differences tells of two sorted lists what one has more often.
+func differences(got, want []string) []string {
+	n := map[string]int{}
+	for _, s := range got {
+		n[s]++
+	}
+	for _, s := range want {
+		n[s]--
+	}
+	var out []string
+	for _, s := range slices.Sorted(maps.Keys(n)) {
+		switch {
+		case n[s] > 0:
+			out = append(out, fmt.Sprintf("made %d times too often: %s", n[s], s))
+		case n[s] < 0:
+			out = append(out, fmt.Sprintf("made %d times too few: %s", -n[s], s))
+		}
+	}
+	return few(out)
+}
+
+// shortest is the length from which a secret is told from other text.
+const shortest = 8
+
+// secrets are the values of all Secrets, plain and as they are written down.
+func secrets(c *sim.Cluster) [][]byte {
+	var out [][]byte
+	for _, o := range c.Objects() {
+		if o.GetKind() != "Secret" {
+			continue
+		}
+		data, _, _ := unstructured.NestedStringMap(o.Object, "data")
+		for _, v := range data {
+			plain, err := base64.StdEncoding.DecodeString(v)
+			if err == nil && len(plain) >= shortest {
+				out = append(out, plain, []byte(v))
+			}
+		}
+	}
+	return out
+}
+
+// secrets demands that no output and no file holds a Secret's value.
+func (ref *reference) secrets(w *world) {
+	for _, n := range ref.needle {
+		if bytes.Contains(w.output.Bytes(), n) {
+			w.breaks("an output tells a secret")
+		}
+		w.disk.Contents(func(path string, b []byte) {
+			if bytes.Contains(b, n) {
+				w.breaks("%s holds a secret", path)
+			}
+		})
+	}
+}

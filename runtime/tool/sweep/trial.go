@@ -1,0 +1,113 @@
+package sweep
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"rutter.dev/rutter/runtime/diag"
+)
+
+// struck is a case in which a request goes wrong.
+func (ref *reference) struck(s *Subject, c Case) Result {
+	began := time.Now()
+	w := newWorld(s)
+	p, err := w.start(plan{failAt: c.Request, fault: faultOf(c.Fault)})
+	r := Result{Case: c, What: p.struck, Exit: int(diag.ExitCode(err)), Stopped: err != nil}
+	if err != nil && !stops(diag.ExitCode(err)) {
+		w.breaks("it stopped with exit code %d: %v", r.Exit, err)
+	}
+	if rerr := w.reopened(); rerr != nil {
+		w.breaks("the journal after the stop: %v", rerr)
+	} else {
+		ref.then(w, c, err == nil, 0)
+	}
+	ref.secrets(w)
+	r.Broken, r.Took = w.broken, time.Since(began)
+	return r
+}
+
+// died is a case in which the host dies; w is how it was at that moment.
+func (ref *reference) died(w *world, kind string, c Case, seed uint64) Result {
+	began := time.Now()
+	r := Result{Case: c, What: kind, Exit: -1, Stopped: true}
+	if c.Fault != "kill" {
+		// Of what was not synced, nothing survives, or some, or nearly all.
+		n := rand.New(rand.NewPCG(seed, uint64(c.Disk))) //nolint:gosec // the same every time is the point
+		keep := map[string]int{"power1": 0, "power2": 1 + n.IntN(64), "power3": 64 + n.IntN(4096)}[c.Fault]
+		w.disk = w.disk.Crash(keep)
+	}
+	if err := w.reopened(); err != nil {
+		w.breaks("the journal after the host died: %v", err)
+	} else {
+		ref.then(w, c, false, seed)
+	}
+	ref.secrets(w)
+	r.Broken, r.Took = w.broken, time.Since(began)
+	return r
+}
+
+// then brings the run to an end, and looks at that.
+func (ref *reference) then(w *world, c Case, done bool, seed uint64) {
+	switch {
+	case done:
+		ref.finished(w)
+	case !w.begun:
+		ref.neverBegan(w)
+	case c.Then == "rollback":
+		if _, err := w.rollback(plan{}); err != nil {
+			w.breaks("the rollback: %v", err)
+			return
+		}
+		w.settledAs(ref.before, "before")
+	case c.Then == "again":
+		n := rand.New(rand.NewPCG(seed, uint64(c.Disk)<<8)) //nolint:gosec // the same every time is the point
+		p, err := w.resume(plan{killAt: 1 + n.IntN(max(4, ref.Disk-c.Disk))})
+		if p.dead() {
+			*w = *p.left
+			if err = w.reopened(); err == nil {
+				_, err = w.resume(plan{})
+			}
+		}
+		ref.resumed(w, err)
+	default:
+		_, err := w.resume(plan{})
+		ref.resumed(w, err)
+	}
+}
+
+func (ref *reference) resumed(w *world, err error) {
+	if err != nil {
+		w.breaks("the resume: %v", err)
+		return
+	}
+	ref.finished(w)
+}
+
+// neverBegan: nothing was changed, and the run can be begun anew.
+func (ref *reference) neverBegan(w *world) {
+	if n := len(took(w.sent)); n > 0 {
+		w.breaks("%d objects were changed by a run that never began", n)
+	}
+	w.run = "sweep-2"
+	if _, err := w.start(plan{}); err != nil {
+		w.breaks("begun anew: %v", errors.Unwrap(err))
+		return
+	}
+	ref.finished(w)
+}
+
+// finished: the cluster is as after the undisturbed run, by the same requests.
+func (ref *reference) finished(w *world) {
+	for _, d := range differences(took(w.sent), ref.sent) {
+		w.breaks("%s", d)
+	}
+	w.settledAs(ref.after, "after the undisturbed run")
+}
+
+func (w *world) settledAs(want map[string]string, when string) {
+	w.sim.Advance(settle)
+	for _, d := range compare(stateOf(w.sim), want) {
+		w.breaks("not as %s: %s", when, d)
+	}
+}

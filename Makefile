@@ -8,7 +8,11 @@ GO      ?= go
 ISTIO   := builtins/istioctl|cmd/|tests
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race check e2e cluster-up cluster-down golden bench clean
+# What is swept, and how many of its cases; 0 for all.
+SWEPT   := runbooks/istio/in-place_test.star --run '^test_small_mesh$$' --sweep
+CASES   ?= 2000
+
+.PHONY: help build demo test sweep race check e2e cluster-up cluster-down golden bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +29,10 @@ test: ## run every test, golden tests of the runbooks included
 	$(GO) test ./...
 	$(MAKE) --no-print-directory bin/rutter
 	./bin/rutter test runbooks stdlib
+	./bin/rutter test $(SWEPT) --cases 24
+
+sweep: bin/rutter ## fault sweep of the in-place upgrade: every request failing, the host dying anywhere
+	./bin/rutter test $(SWEPT) --cases $(CASES)
 
 race: ## run the tests under the race detector (packages that don't link Istio)
 	$(GO) test -race $$($(GO) list ./... | grep -vE '$(ISTIO)')

@@ -103,6 +103,9 @@ func (a *app) sweepOne(ctx context.Context, f *testFlags, r testrun.Recorded, o 
 			of = cases
 			fmt.Fprintf(a.env.Stderr, "%s: %d requests, %d of them changes; %d operations on the journal; %d cases\n",
 				name, ref.Requests, ref.Mutations, ref.Disk, cases)
+			if ref.Overdraws {
+				fmt.Fprintf(a.env.Stderr, "%s: the run overdraws a PodDisruptionBudget even without faults; that is not checked\n", name)
+			}
 		},
 	}, func(r sweep.Result) {
 		n++

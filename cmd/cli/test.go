@@ -17,6 +17,7 @@ import (
 	"rutter.dev/rutter/runtime/sim"
 	"rutter.dev/rutter/runtime/sim/controllers"
 	"rutter.dev/rutter/runtime/sim/mesh"
+	"rutter.dev/rutter/runtime/tool/sweep"
 	"rutter.dev/rutter/runtime/tool/testrun"
 )
 
@@ -98,7 +99,11 @@ func (a *app) test(ctx context.Context, f *testFlags, paths []string) error {
 		Host: h, Root: rootOf, Sealer: sealer, Clock: a.env.Clock, Workdir: a.env.Workdir, Select: sel, Update: f.update,
 		View: func(w io.Writer) event.Sink { return view.NewPlain(w, view.Options{}) },
 		NewSim: func(ctx context.Context, spec testrun.SimSpec) (*sim.Cluster, error) {
-			return a.testSim(ctx, spec, renderer)
+			all := controllers.All()
+			if f.sweep.on {
+				all = append(all, sweep.Auditor())
+			}
+			return a.testSim(ctx, spec, renderer, all)
 		},
 	}
 	if f.sweep.on {
@@ -156,8 +161,8 @@ func (a *app) paint(attr color.Attribute) func(string) string {
 // testSim makes the cluster that a test starts from. A mesh is always made of
 // the re-tagged manifest, so that golden files are the same on every machine
 // (DESIGN §8 ruling 13).
-func (a *app) testSim(ctx context.Context, spec testrun.SimSpec, renderer *lib.Renderer) (*sim.Cluster, error) {
-	opts := sim.Options{Controllers: controllers.All(), Injector: lib.NewInjector(), KubernetesVersion: spec.Kubernetes}
+func (a *app) testSim(ctx context.Context, spec testrun.SimSpec, renderer *lib.Renderer, all []sim.Controller) (*sim.Cluster, error) {
+	opts := sim.Options{Controllers: all, Injector: lib.NewInjector(), KubernetesVersion: spec.Kubernetes}
 	if spec.Mesh == "" {
 		return sim.New(opts)
 	}

@@ -27,6 +27,7 @@ import (
 type Subject struct {
 	Name string // as a person knows it: "FILE::TEST"
 	// Before is the cluster as the run finds it. It is cloned, never changed.
+	// With Auditor among its controllers, budgets are checked too.
 	Before *sim.Cluster
 	// Load gives a freshly loaded runbook each time, and is called from several
 	// goroutines at once.
@@ -59,6 +60,9 @@ type Reference struct {
 	Mutations int // of those that changed something
 	Disk      int // operations on the journal's disk
 	Took      time.Duration
+	// Overdraws: the run itself overdraws a PodDisruptionBudget, so that cases
+	// are not checked for it.
+	Overdraws bool
 }
 
 // Result is how one case went.

@@ -20,6 +20,10 @@ type reference struct {
 	after  map[string]string
 	sent   []string
 	needle [][]byte
+	// audited are the budgets that were overdrawn before the run, and overdraws
+	// says that the undisturbed run overdraws some itself.
+	audited   map[string]string
+	overdraws bool
 }
 
 // settle is how long controllers get to come to rest before clusters are compared.
@@ -27,7 +31,7 @@ const settle = 2 * time.Minute
 
 func refer(s *Subject) (*reference, error) {
 	w := newWorld(s)
-	ref := &reference{needle: secrets(s.Before)}
+	ref := &reference{needle: secrets(s.Before), audited: audited(s.Before)}
 	b := s.Before.Clone()
 	b.Advance(settle)
 	ref.before = stateOf(b)
@@ -48,6 +52,8 @@ func refer(s *Subject) (*reference, error) {
 	ref.sent = took(w.sent)
 	w.sim.Advance(settle)
 	ref.after = stateOf(w.sim)
+	ref.overdraws = len(audited(w.sim)) > len(ref.audited)
+	ref.Overdraws = ref.overdraws
 	return ref, nil
 }
 

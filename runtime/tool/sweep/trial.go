@@ -1,11 +1,11 @@
 package sweep
 
 import (
-	"errors"
 	"math/rand/v2"
 	"time"
 
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/journal"
 )
 
 // struck is a case in which a request goes wrong.
@@ -22,6 +22,8 @@ func (ref *reference) struck(s *Subject, c Case) Result {
 	} else {
 		ref.then(w, c, err == nil, 0)
 	}
+	w.served()
+	ref.budgets(w)
 	ref.secrets(w)
 	r.Broken, r.Took = w.broken, time.Since(began)
 	return r
@@ -42,6 +44,8 @@ func (ref *reference) died(w *world, kind string, c Case, seed uint64) Result {
 	} else {
 		ref.then(w, c, false, seed)
 	}
+	w.served()
+	ref.budgets(w)
 	ref.secrets(w)
 	r.Broken, r.Took = w.broken, time.Since(began)
 	return r
@@ -89,9 +93,9 @@ func (ref *reference) neverBegan(w *world) {
 	if n := len(took(w.sent)); n > 0 {
 		w.breaks("%d objects were changed by a run that never began", n)
 	}
-	w.run = "sweep-2"
+	w.disk = journal.NewMemFS() // the same id, for the same marks on objects
 	if _, err := w.start(plan{}); err != nil {
-		w.breaks("begun anew: %v", errors.Unwrap(err))
+		w.breaks("begun anew: %v", err)
 		return
 	}
 	ref.finished(w)

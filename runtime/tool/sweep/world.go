@@ -26,6 +26,7 @@ import (
 // What is the same in every case.
 const (
 	root        = "/runs"
+	runID       = "sweep"
 	contextName = "sim"
 )
 
@@ -39,6 +40,7 @@ type world struct {
 	began   int // processes so far
 	begun   bool
 	sent    []sent
+	forked  int             // how many of them an earlier cluster's log has
 	open    map[string]bool // effects with an Intent and no Outcome
 	intents map[string]*effect.Effect
 	output  bytes.Buffer
@@ -47,13 +49,13 @@ type world struct {
 }
 
 func newWorld(s *Subject) *world {
-	return &world{s: s, run: "sweep", sim: s.Before.Clone(), disk: journal.NewMemFS(), open: map[string]bool{}, intents: map[string]*effect.Effect{}}
+	return &world{s: s, run: runID, sim: s.Before.Clone(), disk: journal.NewMemFS(), open: map[string]bool{}, intents: map[string]*effect.Effect{}}
 }
 
 // fork is a world that goes on from here by itself.
 func (w *world) fork() *world {
 	n := &world{
-		s: w.s, run: w.run, sim: w.sim.Clone(), disk: w.disk.Fork(), began: w.began, begun: w.begun, sent: slices.Clone(w.sent),
+		s: w.s, run: w.run, sim: w.sim.Clone(), disk: w.disk.Fork(), began: w.began, begun: w.begun, sent: slices.Clone(w.sent), forked: len(w.sent),
 		open: maps.Clone(w.open), intents: maps.Clone(w.intents), broken: slices.Clone(w.broken), status: w.status,
 	}
 	n.output.Write(w.output.Bytes())
@@ -179,7 +181,24 @@ func (w *world) reopened() error {
 	return j.Close()
 }
 
-// exits are the codes of DESIGN §7 that a run may stop with.
+// served demands that the server's own log has no more changes than the wire.
+func (w *world) served() {
+	n := 0
+	for _, r := range w.sim.Requests() {
+		switch r.Verb {
+		case "get", "list", "watch":
+			continue
+		}
+		if !r.DryRun && r.Group != "coordination.k8s.io" && r.Group != "authorization.k8s.io" && r.Group != "authentication.k8s.io" {
+			n++
+		}
+	}
+	if seen := len(w.sent) - w.forked; n != seen {
+		w.breaks("the server logged %d changes, %d of which went by the wire", n, seen)
+	}
+}
+
+// stops reports whether a run may stop with a code (DESIGN §7).
 func stops(c diag.Code) bool {
 	switch c {
 	case diag.Failed, diag.Usage, diag.Blocked, diag.InDoubt, diag.Interrupted:

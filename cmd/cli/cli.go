@@ -208,7 +208,10 @@ func interrupts() (soft, hard context.Context, stop func()) {
 			select {
 			case <-ch:
 				n++
-			case <-pipe: // nobody sees what the run does any more: that is a first interrupt, and never a second
+			case <-pipe: // where nobody sees any more what the run does, that is a first interrupt, and never a second
+				if !nobodyReads() {
+					continue
+				}
 				n = max(n, 1)
 			}
 			endSoft()

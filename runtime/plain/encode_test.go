@@ -21,8 +21,12 @@ func sameAsMarshal(t *testing.T, v any) {
 func TestEncodeIsThatOfTheStandardLibrary(t *testing.T) {
 	for _, v := range []any{
 		nil, true, int64(-7), 7, 1.5, 1e30, math.Inf(1), "", "plain", "a\"b\\c\n\r\t<&>", "\x00\b\f\x7f", "ü ✓ \u2028", "\xff",
-		map[string]any(nil), []any(nil), []string{"x"}, map[string]string{"k": "v"}, json.RawMessage(`{"a": 1}`), func() {},
-		map[string]any{}, []any{},
+		map[string]any(nil), []any(nil),
+		[]string{"x"},
+		map[string]string{"k": "v"},
+		json.RawMessage(`{"a": 1}`), func() {},
+		map[string]any{},
+		[]any{},
 		map[string]any{"b": []any{int64(1), "x", nil, map[string]any{"é": false}}, "a": map[string]any{"<": 1.0}},
 	} {
 		sameAsMarshal(t, v)

@@ -32,7 +32,7 @@ func TestYield(t *testing.T) {
 			live := validator(tc.kind, "Fail", map[string]any{"caBundle": "Q0E="})
 			live.SetManagedFields([]metav1.ManagedFieldsEntry{{
 				Manager: tc.manager, Operation: metav1.ManagedFieldsOperationUpdate, FieldsType: "FieldsV1",
-				FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)},
+				FieldsV1: metav1.NewFieldsV1(fields),
 			}})
 			want := validator(tc.kind, "Ignore", map[string]any{"caBundle": "", "url": "https://localhost"})
 			if err := yield(want, live); err != nil {

@@ -434,11 +434,7 @@ def broken():
 
 // What others undid of a run is shown before its resume does anything.
 func TestDrift(t *testing.T) {
-	w, err := by(t, patchSettings+"\n"+`approve("go on")`+"\n"+createOne)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w = laboratory(t).world(t)
+	w := laboratory(t).world(t)
 	w.source, w.yes = header+"def run(p):\n    "+patchSettings+"\n    approve(\"go on\")\n", false
 	if err := w.run(context.Background()); diag.ExitCode(err) != diag.Blocked {
 		t.Fatal(err)

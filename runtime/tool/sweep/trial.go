@@ -55,9 +55,9 @@ func (ref *reference) died(w *world, kind string, c Case, seed uint64) Result {
 func (ref *reference) then(w *world, c Case, done bool, seed uint64) {
 	switch {
 	case done:
-		ref.finished(w)
+		ref.finished(w, c)
 	case !w.begun:
-		ref.neverBegan(w)
+		ref.neverBegan(w, c)
 	case c.Then == "rollback":
 		if _, err := w.rollback(plan{}); err != nil {
 			w.breaks("the rollback: %v", err)
@@ -73,23 +73,23 @@ func (ref *reference) then(w *world, c Case, done bool, seed uint64) {
 				_, err = w.resume(plan{})
 			}
 		}
-		ref.resumed(w, err)
+		ref.resumed(w, c, err)
 	default:
 		_, err := w.resume(plan{})
-		ref.resumed(w, err)
+		ref.resumed(w, c, err)
 	}
 }
 
-func (ref *reference) resumed(w *world, err error) {
+func (ref *reference) resumed(w *world, c Case, err error) {
 	if err != nil {
 		w.breaks("the resume: %v", err)
 		return
 	}
-	ref.finished(w)
+	ref.finished(w, c)
 }
 
 // neverBegan: nothing was changed, and the run can be begun anew.
-func (ref *reference) neverBegan(w *world) {
+func (ref *reference) neverBegan(w *world, c Case) {
 	if n := len(took(w.sent)); n > 0 {
 		w.breaks("%d objects were changed by a run that never began", n)
 	}
@@ -98,11 +98,21 @@ func (ref *reference) neverBegan(w *world) {
 		w.breaks("begun anew: %v", err)
 		return
 	}
-	ref.finished(w)
+	ref.finished(w, c)
+}
+
+// believed reports whether the fault is an answer that the run may rightly
+// believe: that what it reads is not there. It may then end otherwise than the
+// undisturbed run.
+func (ref *reference) believed(c Case) bool {
+	return c.Request > 0 && c.Fault == "404" && !ref.points[c.Request-1].writes
 }
 
 // finished: the cluster is as after the undisturbed run, by the same requests.
-func (ref *reference) finished(w *world) {
+func (ref *reference) finished(w *world, c Case) {
+	if ref.believed(c) {
+		return
+	}
 	for _, d := range differences(took(w.sent), ref.sent) {
 		w.breaks("%s", d)
 	}

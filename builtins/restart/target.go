@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	"rutter.dev/rutter/runtime/builtin"
@@ -145,10 +147,23 @@ func (p *planner) target(w wish, o *cluster.Object, budgets []mesh.Budget) (*tar
 		}
 		return t, "", nil
 	}
-	// The generation makes the mark differ between two restarts within one run,
-	// and is the same however often this plan is carried out.
-	t.Mark = fmt.Sprintf("%s/g%d", p.c.Run.ID, o.GetGeneration())
+	t.Mark = markOf(p.c.Run.ID, o)
 	return t, "", nil
+}
+
+// markOf is the mark of a restart by this run. The generation makes it differ
+// between two restarts within one run, and is the same however often a plan is
+// carried out. A workload that this run restarted and that still rolls keeps its
+// mark: a plan that is made again after an interruption means the same restart,
+// not another one.
+func markOf(run string, o *cluster.Object) string {
+	mark, _, err := unstructured.NestedString(o.Object, "spec", "template", "metadata", "annotations", effect.AnnotationRestart)
+	if err == nil && strings.HasPrefix(mark, run+"/g") {
+		if ready, _, _ := cluster.Ready(o); !ready {
+			return mark
+		}
+	}
+	return fmt.Sprintf("%s/g%d", run, o.GetGeneration())
 }
 
 // oldPods are the pods to evict: the highest ordinal first, as the StatefulSet

@@ -99,6 +99,9 @@ func Rollback(soft, hard context.Context, o Options, ro RollbackOptions) error {
 	})
 	e.root = e.newFrame(nil, e.rollbackRoot(), e.soft)
 	err := e.settleInDoubt()
+	if err == nil && e.ledger.rollback && !ro.PlanOnly {
+		err = e.awaitBegun()
+	}
 	if err != nil {
 		return e.finishRollback(err)
 	}

@@ -17,7 +17,6 @@ import (
 	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/journal"
-	"rutter.dev/rutter/runtime/manifest"
 )
 
 // part is one of the two writes by which an object comes back.
@@ -477,39 +476,4 @@ func (e *Engine) narrowed(ctx context.Context, u *undone, planned *effect.Effect
 		ef.Before, ef.Absent, ef.UID = live, false, string(live.GetUID())
 	}
 	return &ef, nil
-}
-
-// awaitBack waits until what came back works, as far as it has a notion of it.
-func (e *Engine) awaitBack(s *submitter, us []*undone) error {
-	var refs []cluster.Ref
-	for _, u := range us {
-		_, left := e.rollback.left[u.ref.ID()]
-		if !left && !u.created() && manifest.Waits(&cluster.Object{Object: map[string]any{"kind": u.ref.Kind}}) && u.ref.Kind != "Pod" && u.ref.Kind != "Job" {
-			refs = append(refs, u.ref)
-		}
-	}
-	if len(refs) == 0 {
-		return nil
-	}
-	err := e.readerOf(s.f).WaitFor(s.f.ctx, refs, undoWait, func(now []*cluster.Object) (bool, error) {
-		n := 0
-		waitsFor := ""
-		for i, o := range now {
-			ready, _, why := cluster.Ready(o)
-			if ready {
-				n++
-			} else if waitsFor == "" {
-				waitsFor = fmt.Sprintf("%s: %s", refs[i], why)
-			}
-		}
-		if waitsFor == "" {
-			waitsFor = "ready"
-		}
-		s.Progress(n, len(now), waitsFor)
-		return n == len(now), nil
-	})
-	if err != nil {
-		return fmt.Errorf("rolled back, and waiting to be ready: %w", e.wrapCancelled(err))
-	}
-	return nil
 }

@@ -239,6 +239,12 @@ func applies(ctx context.Context, r cluster.Reader, objs, live []*cluster.Object
 				return err
 			}
 			after, err := gate.DryRunApply(ctx, r, obj, o.Adopt)
+			if err != nil && ctx.Err() == nil && !errors.Is(err, cluster.ErrUnreachable) {
+				// Asked once more: what is refused but in passing (a token that
+				// was just renewed, a role that came late) would leave the plan
+				// without what this answer decides, such as whose fields move.
+				after, err = gate.DryRunApply(ctx, r, obj, o.Adopt)
+			}
 			switch {
 			case err == nil:
 				if moves[i], err = adopting(ctx, r, live[i], after, o.Adopt); err != nil {

@@ -79,6 +79,10 @@ func (c *Cluster) handle(r *http.Request, q *query, body []byte, warnings *[]str
 			return reply{}, err
 		}
 		if c.st.get(objectKey{q.res.gr(), q.namespace, q.name}) == nil && q.res.plural == "leases" && q.subresource == "" {
+			if uid := obj.GetUID(); uid != "" { // a precondition, which comes before anything else
+				//lint:ignore ST1005 the server's own words
+				return reply{}, apierrors.NewConflict(q.res.gr(), q.name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: ", uid))
+			}
 			if obj, err = c.create(q.res.gr(), q.namespace, obj, o); err != nil { // the one kind that an update may create
 				return reply{}, err
 			}

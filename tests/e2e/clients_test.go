@@ -297,6 +297,8 @@ var varying = []struct{ find, put string }{
 	{`\b(\d+[ywdhm])?\d+[ydhms]( ago)?\b`, "AGE"},
 	{`[ \t]+`, " "},
 	{` \n`, "\n"},
+	// Said of a new Service or not, by whether the repair loop of the API server came by before its allocator.
+	{`Events:\n Type Reason Age From Message\n ---- ------ ---- ---- -------\n Warning ClusterIPNotAllocated [^\n]*\n`, "Events: <none>\n"},
 }
 
 func normal(s string) string {

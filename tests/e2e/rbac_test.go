@@ -100,7 +100,8 @@ func TestTheRolesOfRutterRBAC(t *testing.T) {
 	}
 	t.Logf("%d requests to resources, %d permissions", asked, len(held.atoms()))
 	for _, a := range held.atoms() {
-		if !used[a] {
+		// The lock is renewed only by runs that last longer than this one.
+		if !used[a] && !strings.HasSuffix(a, ": update leases") {
 			t.Errorf("nothing asked for: %s", a)
 		}
 	}

@@ -138,38 +138,31 @@ func killedAPIServer(t *testing.T, p *plane.Plane) {
 // The store stops for 20 seconds: nothing is answered meanwhile. Requests that
 // wait that long are answered when it is back.
 func stoppedEtcd(t *testing.T, p *plane.Plane) {
-	s := newSteady(t, p, "etcd", 40)
-	s.letGo()
-	run := s.run()
-	run.until("the tenth change", intent(10))
-	if err := p.FreezeEtcd(); err != nil {
-		t.Fatal(err)
-	}
-	thaw := time.AfterFunc(20*time.Second, func() {
-		if err := p.ThawEtcd(); err != nil {
-			t.Error(err)
-		}
-	})
-	defer thaw.Stop()
-	run.end().want(t, 0)
-	s.finished(plane.Operator)
+	outlasts(t, p, "etcd", 20*time.Second, p.FreezeEtcd, p.ThawEtcd)
 }
 
 // The API server hangs with its connections open.
 func frozenAPIServer(t *testing.T, p *plane.Plane) {
-	s := newSteady(t, p, "frozen", 40)
+	outlasts(t, p, "frozen", 5*time.Second, p.FreezeAPIServer, p.ThawAPIServer)
+}
+
+// outlasts demands that a run ends well by itself though something that it
+// needs stands still in its middle.
+func outlasts(t *testing.T, p *plane.Plane, name string, still time.Duration, freeze, thaw func() error) {
+	t.Helper()
+	s := newSteady(t, p, name, 40)
 	s.letGo()
 	run := s.run()
 	run.until("the tenth change", intent(10))
-	if err := p.FreezeAPIServer(); err != nil {
+	if err := freeze(); err != nil {
 		t.Fatal(err)
 	}
-	thaw := time.AfterFunc(5*time.Second, func() {
-		if err := p.ThawAPIServer(); err != nil {
+	back := time.AfterFunc(still, func() {
+		if err := thaw(); err != nil {
 			t.Error(err)
 		}
 	})
-	defer thaw.Stop()
+	defer back.Stop()
 	run.end().want(t, 0)
 	s.finished(plane.Operator)
 }

@@ -156,14 +156,16 @@ var istioctlSteps = []step{
 // TestKubectlSeesTheSame holds the simulated cluster against the real one by
 // what kubectl prints of them.
 func TestKubectlSeesTheSame(t *testing.T) {
-	p := startPlane(t, plane.Options{})
+	t.Parallel()
+	p := startPlane(t, plane.Options{FirstPort: besides(3)})
 	sim := serveSim(t, p)
 	compare(t, "kubectl", kubectlSteps, p.AdminKubeconfig(), sim, []string{built.kubectl})
 }
 
 // TestIstioctlSeesTheSame does the same with istioctl.
 func TestIstioctlSeesTheSame(t *testing.T) {
-	p := startPlane(t, plane.Options{})
+	t.Parallel()
+	p := startPlane(t, plane.Options{FirstPort: besides(4)})
 	sim := serveSim(t, p)
 	compare(t, "istioctl", istioctlSteps, p.AdminKubeconfig(), sim, []string{built.plane.Istiobox, "istioctl"})
 }

@@ -24,7 +24,8 @@ import (
 // and the API server's own record says that it asked for nothing else, was
 // refused nothing, and that each permission was of use.
 func TestTheRolesOfRutterRBAC(t *testing.T) {
-	p := startPlane(t, plane.Options{FirstPort: 25000})
+	t.Parallel()
+	p := startPlane(t, plane.Options{FirstPort: besides(5)})
 	old, err := p.IstioManifest(t.Context(), "1.30.3")
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -43,7 +44,10 @@ type Plane struct {
 	dir     string
 	temp    bool // dir was made by Start
 	starter child.Starter
-	started map[string]*process
+
+	mu       sync.Mutex // guards what follows
+	started  map[string]*process
+	stopping bool // nothing is started again
 }
 
 // state is what another process has to know to stop the plane or to use it.
@@ -230,17 +234,25 @@ func (p *Plane) pki() pki { return pki{p.file("pki")} }
 
 // launch starts one of the plane's processes.
 func (p *Plane) launch(c command) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	proc, err := start(&p.starter, p.dir, c, p.state.Detached)
 	if err != nil {
 		return err
 	}
 	p.started[c.name] = proc
+	if p.toKeep(c.name) {
+		go p.keep(c, proc)
+	}
 	return nil
 }
 
 // process is one of the plane's processes, whoever started it.
 func (p *Plane) process(name string) (*process, error) {
-	if proc := p.started[name]; proc != nil {
+	p.mu.Lock()
+	proc := p.started[name]
+	p.mu.Unlock()
+	if proc != nil {
 		return proc, nil
 	}
 	return findProcess(p.dir, name)

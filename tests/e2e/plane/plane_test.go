@@ -1,14 +1,17 @@
 package plane
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 )
@@ -79,6 +82,53 @@ func TestProcessOfAnotherExecutableIsNotHit(t *testing.T) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
 		})
+	}
+}
+
+// The scheduler is started again when it ends by itself, but neither too often
+// nor when the plane is stopped; what a test kills stays dead.
+func TestWhatIsKeptRunning(t *testing.T) {
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Skip("no sleep on this machine")
+	}
+	p := &Plane{dir: t.TempDir(), started: map[string]*process{}}
+	t.Cleanup(func() {
+		if err := p.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, name := range []string{scheduler, apiServer} {
+		if err := p.launch(command{name: name, exe: sleep, args: []string{"60"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range keptTimes {
+		before, err := p.process(scheduler)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.kill(scheduler); err != nil {
+			t.Fatal(err)
+		}
+		err = Until(t.Context(), 10*time.Second, func(context.Context) (bool, error) {
+			now, err := p.process(scheduler)
+			return err == nil && now.pid != before.pid && now.alive(), err
+		})
+		if err != nil {
+			t.Fatalf("it was not started again: %v", err)
+		}
+	}
+	for _, name := range []string{apiServer, scheduler} {
+		if err := p.kill(name); err != nil {
+			t.Fatal(err)
+		}
+		if proc, err := p.process(name); err != nil || proc.alive() {
+			t.Errorf("%s: %v, alive %t", name, err, proc.alive())
+		}
+	}
+	if log := p.logTail(scheduler); !strings.Contains(log, "started again (3 of 3)") || strings.Contains(p.logTail(apiServer), "started again") {
+		t.Errorf("the log says %q", log)
 	}
 }
 

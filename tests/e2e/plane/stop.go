@@ -15,6 +15,9 @@ import (
 // made it. It may be called again, and on a plane that is partly gone. It
 // reports what is still there afterwards.
 func (p *Plane) Stop() error {
+	p.mu.Lock()
+	p.stopping = true
+	p.mu.Unlock()
 	names, err := p.names()
 	if err != nil {
 		return fmt.Errorf("plane: stop: %w", err)

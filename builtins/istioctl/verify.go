@@ -97,6 +97,8 @@ func compare(ctx context.Context, r cluster.Reader, want *cluster.Object) (*mism
 	}
 	set, err := r.DryRunApply(ctx, want, cluster.ApplyOptions{Manager: verifyManager, Force: true})
 	switch {
+	case cluster.MissingRight(err) != "": // which says nothing of the object
+		return nil, err
 	case errors.Is(err, cluster.ErrInvalid), errors.Is(err, cluster.ErrDenied):
 		return &mismatch{Problem: "the API server would refuse it: " + err.Error(), Fields: []string{}}, nil
 	case err != nil:

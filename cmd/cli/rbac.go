@@ -63,9 +63,14 @@ cluster to cluster: what the run does to them is allowed in all namespaces, or
 with --namespaces in those alone. What the run does may depend on the mesh, too:
 give --sim YAML of your own cluster's objects to be sure. A run that lacks a
 permission is refused by the API server before its first change where a dry-run
-or a gate can find out, and in any case says what was missing.`,
+or a gate can find out, and in any case says what was missing.
+
+The lock on the mesh, a Lease, is among them. With --state cluster so are the
+Secrets that the journal is kept in; RBAC knows no patterns of names, so that
+these are all of that namespace.`,
 		Example: `  rutter rbac istio/in-place --set to=1.31.0 | kubectl apply -f -
-  rutter rbac istio/in-place --set to=1.31.0 --serviceaccount ops:rutter --namespaces shop,web`,
+  rutter rbac istio/in-place --set to=1.31.0 --serviceaccount ops:rutter --namespaces shop,web
+  rutter rbac istio/in-place --set to=1.31.0 --state cluster --rollback`,
 		Args: exactly(1, 1, "a runbook"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.rbac(cmd.Context(), f, args[0]) },
 	}
@@ -167,10 +172,11 @@ func (f *rbacFlags) impersonated(bound []rbacv1.Subject) []rbacv1.Subject {
 
 // rehearsed is a run on a simulated cluster that was made to see what it asks.
 type rehearsed struct {
-	runbook  *host.Runbook
-	to       string
-	requests []access.Request
-	note     string // where the mesh comes from
+	runbook   *host.Runbook
+	to        string
+	requests  []access.Request
+	note      string // where the mesh comes from
+	inCluster bool   // its journal was
 }
 
 // rehearse runs the runbook on a simulated cluster in memory, and leaves nothing
@@ -214,7 +220,7 @@ func (a *app) rehearse(ctx context.Context, f *rbacFlags, name string) (*rehears
 		requests[i].As = access.NewIdentity(f.target.As, f.target.AsGroups)
 	}
 	to, _ := params.Map()["to"].(string)
-	return &rehearsed{runbook: rb, requests: requests, note: note, to: to}, err
+	return &rehearsed{runbook: rb, requests: requests, note: note, to: to, inCluster: a.inCluster()}, err
 }
 
 // runInMemory carries a run out, and what is done with it afterwards, through a
@@ -227,6 +233,10 @@ func (a *app) runInMemory(s *sim.Cluster, connect func(env.Clock) (*cluster.Clie
 	if err != nil {
 		return err
 	}
+	store, err := a.passingStore(c, e.Clock)
+	if err != nil {
+		return err
+	}
 	sealer, err := seal.Ephemeral()
 	if err != nil {
 		return err
@@ -235,14 +245,12 @@ func (a *app) runInMemory(s *sim.Cluster, connect func(env.Clock) (*cluster.Clie
 		Env: &e, Cluster: c, Sink: event.SinkFunc(func(event.Event) {}), Approver: consent{}, Policy: policy, Sealer: sealer,
 		Lock: a.locking(&target{Sim: rbacMesh}),
 	}
-	disk := journal.NewMemFS()
 	for i, part := range carry {
-		if i == 0 {
-			session.Journal, err = journal.Create(disk, "/runs", "rbac", e.Clock)
-		} else {
-			session.Journal, err = journal.Open(disk, "/runs", "rbac", e.Clock)
+		open := store.Create
+		if i > 0 {
+			open = store.Open
 		}
-		if err != nil {
+		if session.Journal, err = open("rbac"); err != nil {
 			return err
 		}
 		err = part(session)
@@ -251,6 +259,22 @@ func (a *app) runInMemory(s *sim.Cluster, connect func(env.Clock) (*cluster.Clie
 		}
 	}
 	return nil
+}
+
+// passingStore is where the journal of a rehearsal is: in memory, or in the
+// simulated cluster where the runs' own will be in theirs. There it is listed as
+// well, as "rutter resume" and "rutter runs" do.
+func (a *app) passingStore(c *cluster.Client, clock env.Clock) (*journal.Store, error) {
+	if !a.inCluster() {
+		return journal.NewStore(journal.NewMemFS(), journal.ClusterRoot, clock, a.env.Rand), nil
+	}
+	namespace, err := engine.LockNamespace(a.hard, c)
+	if err != nil {
+		return nil, err
+	}
+	store := journal.NewStore(journal.NewSecrets(a.hard, c, namespace, clock), journal.ClusterRoot, clock, a.env.Rand)
+	_, err = store.List()
+	return store, err
 }
 
 func (a *app) bind(ctx context.Context, h *host.Host, f *rbacFlags, name string) (*host.Runbook, *interp.Params, string, error) {
@@ -310,6 +334,9 @@ func rbacHeader(f *rbacFlags, done *rehearsed, got *access.Access) []string {
 	}
 	if !f.rollback {
 		out = append(out, "What a rollback needs beside is not in it: --rollback adds that.")
+	}
+	if done.inCluster {
+		out = append(out, "It keeps its journal in Secrets of the cluster (--state cluster), whose names are not known beforehand.")
 	}
 	if len(got.Everybody) > 0 {
 		out = append(

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"rutter.dev/rutter/builtins/istioctl/lib"
+	"rutter.dev/rutter/cmd/cli/view"
 	"rutter.dev/rutter/runtime/access"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/engine"
@@ -132,9 +133,24 @@ func TestTheRolesAreEnoughAndNoneIsTooMuch(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), "forbidden") && !strings.Contains(err.Error(), "403") {
 					t.Errorf("ended with %v, want it forbidden", err)
 				}
+				if advice := told(err); !strings.Contains(advice, "rutter rbac RUNBOOK") || !strings.Contains(advice, "the right to ") {
+					t.Errorf("ended with %v, and says neither what is missing nor where it is to be had: %s", err, advice)
+				}
 			})
 		}
 	}
+}
+
+// told is what an error says was expected, and is to be done.
+func told(err error) string {
+	var b strings.Builder
+	if err == nil {
+		return ""
+	}
+	if view.Error(&b, err, view.Options{}) != nil {
+		return ""
+	}
+	return b.String()
 }
 
 func TestTheRolesOfARollback(t *testing.T) {
@@ -147,6 +163,36 @@ func TestTheRolesOfARollback(t *testing.T) {
 	}
 	if err := b.run(t.Context(), less, as(operator)); err == nil || !strings.Contains(err.Error(), "forbidden") {
 		t.Errorf("a rollback with the roles of the run alone ended with %v, want it forbidden", err)
+	}
+}
+
+// A journal in the cluster takes Secrets there, and the roles without
+// --state cluster don't have them.
+func TestTheRolesOfAJournalInTheCluster(t *testing.T) {
+	b := newRoleBench(t)
+	less := (&access.Document{Roles: b.roles(t, access.Options{})}).Objects()
+	b.a.state = stateCluster
+	roles := b.roles(t, access.Options{})
+	b.flags.rollback = true
+	undone := b.roles(t, access.Options{})
+	b.flags.rollback = false
+	if err := b.run(t.Context(), (&access.Document{Roles: roles}).Objects(), as(operator)); err != nil {
+		t.Errorf("a run with its journal in the cluster as exactly these roles: %v", err)
+	}
+	err := b.run(t.Context(), less, as(operator))
+	if advice := told(err); !strings.Contains(advice, "the right to get, list, create, update and delete secrets in istio-system") || !strings.Contains(advice, "rutter rbac RUNBOOK --state cluster") {
+		t.Errorf("without rights to Secrets: %v\n%s", err, advice)
+	}
+	for _, r := range append(roles, undone...) {
+		for _, rule := range r.Rules {
+			if r.Namespace != lib.IstioNamespace && slices.Contains(rule.Resources, "secrets") && slices.Contains(rule.Verbs, "create") {
+				t.Errorf("secrets elsewhere: %q %v", r.Namespace, rule)
+			}
+		}
+	}
+	b.flags.rollback = true
+	if err := b.run(t.Context(), (&access.Document{Roles: undone}).Objects(), as(operator)); err != nil {
+		t.Errorf("… and its rollback: %v", err)
 	}
 }
 

@@ -148,8 +148,16 @@ func (p Permission) is(group, resource string) bool {
 // not of the mesh.
 func clustersOwn(p Permission) bool { return p.is("", "nodes") || p.is("", "persistentvolumes") }
 
-// generated reports whether controllers name the objects of the kind.
+// journalSecret begins the names of the Secrets that a journal in the cluster
+// is in; what follows is the run's id.
+const journalSecret = "rutter."
+
+// generated reports whether the name is one of its run alone: controllers name
+// the objects of the kind, or rutter does.
 func generated(p Permission) bool {
+	if p.is("", "secrets") && strings.HasPrefix(p.Name, journalSecret) {
+		return true
+	}
 	for _, r := range [][2]string{
 		{"", "pods"},
 		{"", "events"},

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"strings"
 
+	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/journal"
 )
 
@@ -28,11 +30,14 @@ func (e *Engine) lay(err error, status journal.RunStatus) error {
 	if !errors.As(err, &d) {
 		return &diag.Error{
 			Code: exitCode(err), Subject: "run " + e.run.ID, Problem: string(status), Err: err,
-			Changed: changed, Next: e.next(err),
+			Changed: changed, Next: e.next(err), Expect: expectedRight(err),
 		}
 	}
 	cp := *d
 	cp.Code, cp.Changed = exitCode(err), changed
+	if cp.Expect == "" {
+		cp.Expect = expectedRight(err)
+	}
 	if cp.Next == "" || status == journal.RunInterrupted {
 		cp.Next = e.next(err)
 	}
@@ -74,6 +79,17 @@ func (r *retold) Error() string { return r.text }
 // Is implements errors.Is over the error that is retold.
 func (r *retold) Is(target error) bool { return errors.Is(r.err, target) }
 
+// expectedRight names the right for lack of which the API server refused a
+// request, if that is what went wrong.
+func expectedRight(err error) string {
+	var refusal *gate.Refusal
+	right := cluster.MissingRight(err)
+	if right == "" || errors.As(err, &refusal) { // whose findings name it
+		return ""
+	}
+	return "the right to " + right
+}
+
 // next is what to type after err. A runbook that is wrong in itself stays so
 // when it is resumed, because a resume runs it as it was.
 func (e *Engine) next(err error) string {
@@ -83,5 +99,9 @@ func (e *Engine) next(err error) string {
 	if exitCode(err) == diag.Usage {
 		return "mend the runbook, and rutter run it again"
 	}
-	return "rutter resume " + e.run.ID
+	resume := "rutter resume " + e.run.ID
+	if expectedRight(err) != "" {
+		return cluster.RightsAdvice + "; with them: " + resume
+	}
+	return resume
 }

@@ -75,7 +75,11 @@ func judgeDryRun(ctx context.Context, r cluster.Reader, run *Run, e *effect.Effe
 	case errors.Is(err, cluster.ErrUnreachable), errors.Is(err, cluster.ErrUnknown), errors.Is(err, cluster.ErrThrottled), ctx.Err() != nil:
 		return nil, err
 	}
-	return block("the API server's dry-run refuses it: "+e.Redact(err.Error()), "an object that the server admits", ""), nil
+	problem := "the API server's dry-run refuses it: " + e.Redact(err.Error())
+	if right := cluster.MissingRight(err); right != "" {
+		return block(problem, "the right to "+right, cluster.RightsAdvice), nil
+	}
+	return block(problem, "an object that the server admits", ""), nil
 }
 
 // needsEarlier reports whether e can't be tried before effects that come

@@ -39,7 +39,10 @@ func Held(namespace string, err error) *Refusal {
 	f := Finding{
 		Code: LockHeld, Verdict: Block, Problem: err.Error(), Expect: "a mesh that no other run changes",
 		Ref:  cluster.Ref{Group: "coordination.k8s.io", Version: "v1", Kind: "Lease", Namespace: namespace, Name: lock.Name},
-		Next: "grant get, create, update and delete of leases in " + namespace,
+		Next: "grant get, create, update and delete of leases in " + namespace + ": " + cluster.RightsAdvice,
+	}
+	if right := cluster.MissingRight(err); right != "" {
+		f.Expect = "the right to " + right
 	}
 	var held *lock.HeldError
 	switch {

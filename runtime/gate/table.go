@@ -73,11 +73,15 @@ func each(e *effect.Effect, judge func(*Gate) ([]Finding, error)) []Finding {
 		}
 		found, err := judge(g)
 		if err != nil {
-			out = append(out, Finding{
+			f := Finding{
 				Code: g.Code, Verdict: Block, Ref: e.Ref,
 				Problem: "could not find out: " + err.Error(),
 				Expect:  "an answer; what is not known is not safe",
-			})
+			}
+			if right := cluster.MissingRight(err); right != "" {
+				f.Expect, f.Next = "the right to "+right, cluster.RightsAdvice
+			}
+			out = append(out, f)
 			continue
 		}
 		for _, f := range found {

@@ -321,7 +321,7 @@ func (s *Secrets) persist(do func() error) error {
 // advice is what to do when the runs can't be read or written.
 func (s *Secrets) advice() (subject, expect, next string) {
 	return "secrets in " + s.ns, "the right to get, list, create, update and delete secrets in " + s.ns,
-		"rutter rbac, or keep the run on this machine: leave out --state cluster"
+		"rutter rbac RUNBOOK --state cluster prints the roles that a run needs; or keep the run on this machine: leave out --state cluster"
 }
 
 // probeSize is one Secret: that they can be written is all there is to find out.

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/fatih/color"
 
+	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/gate"
@@ -53,6 +55,10 @@ func (p *palette) layout(err error) []string {
 		out = append(out, "  "+s)
 	}
 	d := merge(err)
+	if right := cluster.MissingRight(err); right != "" && !refused {
+		d.Expect = cmp.Or(d.Expect, "the right to "+right)
+		d.Next = cmp.Or(d.Next, cluster.RightsAdvice)
+	}
 	if d.Source != "" {
 		out = append(out, "")
 		for s := range strings.SplitSeq(strings.TrimRight(event.Clean(d.Source), "\n"), "\n") {

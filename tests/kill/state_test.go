@@ -30,6 +30,7 @@ type world struct {
 type history struct {
 	status         journal.RunStatus
 	resumes        int
+	begun          bool
 	started, ended map[string]bool // steps
 	effects        map[string]*effectLog
 }
@@ -88,6 +89,8 @@ func (p *place) journal(run string) *history {
 
 func (h *history) note(body journal.Body) {
 	switch b := body.(type) {
+	case *journal.Begin:
+		h.begun = true
 	case *journal.StepStart:
 		h.started[b.Path] = true
 	case *journal.StepEnd:

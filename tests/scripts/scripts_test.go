@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -17,9 +16,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"rutter.dev/rutter/builtins/istioctl/lib"
 	"rutter.dev/rutter/cmd/cli"
 	"rutter.dev/rutter/runtime/env"
+	"rutter.dev/rutter/tests/e2e/plane"
 )
 
 func TestMain(m *testing.M) {
@@ -31,9 +30,10 @@ const patience = time.Minute
 
 func TestScripts(t *testing.T) {
 	tools, cache := t.TempDir(), t.TempDir()
-	// The real clients, at the versions of the libraries.
-	build(t, tools, "kubectl", "-X k8s.io/component-base/version.gitVersion=v1.36.0")
-	build(t, tools, "istioctl", "-s -w -X istio.io/istio/pkg/version.buildVersion="+lib.LinkedVersion+" -X istio.io/istio/pkg/version.buildStatus=Clean")
+	// The real clients, at the versions of the libraries: those of the end-to-end
+	// tests, so that they are linked once.
+	offer(t, tools, "kubectl", plane.BuildKubectl)
+	offer(t, tools, "istioctl", plane.BuildIstiobox)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
@@ -49,12 +49,16 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// build makes one of the clients in tests, once for all scripts.
-func build(t *testing.T, dir, name, ldflags string) {
+// offer builds a client, where it is not built already, and puts it into dir by
+// its name.
+func offer(t *testing.T, dir, name string, build func(context.Context) (string, error)) {
 	t.Helper()
-	out, err := exec.Command("go", "build", "-ldflags", ldflags, "-o", filepath.Join(dir, name), "rutter.dev/rutter/tests/"+name).CombinedOutput()
+	path, err := build(t.Context())
+	if err == nil {
+		err = os.Symlink(path, filepath.Join(dir, name))
+	}
 	if err != nil {
-		t.Fatalf("building %s: %v\n%s", name, err, out)
+		t.Fatal(err)
 	}
 }
 

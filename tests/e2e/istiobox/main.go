@@ -2,32 +2,40 @@
 
 // Command istiobox is the mesh's side of the real control plane in one binary:
 // istiod (pilot-discovery), istioctl, and nodesim, chosen by the first
-// argument. It is in the main module so that both link the same Istio.
+// argument. Called by the name istioctl it is that: the real one, at the
+// version that go.mod pins, which tests hold the simulated cluster against, too.
+// It is in the main module so that all link the same Istio, once.
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
-	istioctl "istio.io/istio/istioctl/cmd"
+	"istio.io/istio/istioctl/cmd"
 	pilot "istio.io/istio/pilot/cmd/pilot-discovery/app"
 	"istio.io/istio/pkg/log"
 	"istio.io/istio/pkg/version"
 
+	"rutter.dev/rutter/builtins/istioctl/lib"
 	"rutter.dev/rutter/tests/e2e/nodesim"
 )
 
 func main() {
+	// The library does not know its version; a release build would.
+	v := cmp.Or(os.Getenv("ISTIOBOX_VERSION"), lib.LinkedVersion)
+	version.Info.Version, version.Info.BuildStatus = v, "Clean"
+	version.DockerInfo.Tag, version.DockerInfo.Hub = v, lib.DefaultHub
+	if filepath.Base(os.Args[0]) == "istioctl" {
+		os.Exit(istioctl())
+	}
 	if len(os.Args) < 2 {
 		usage()
-	}
-	// The library does not know its version; a release build would.
-	if v := os.Getenv("ISTIOBOX_VERSION"); v != "" {
-		version.Info.Version, version.DockerInfo.Tag, version.DockerInfo.Hub = v, v, "docker.io/istio"
 	}
 	os.Args = os.Args[1:]
 	switch os.Args[0] {
@@ -38,9 +46,7 @@ func main() {
 			os.Exit(1)
 		}
 	case "istioctl":
-		if err := istioctl.GetRootCmd(os.Args[1:]).Execute(); err != nil {
-			os.Exit(istioctl.GetExitCode(err))
-		}
+		os.Exit(istioctl())
 	case "nodesim":
 		if err := simulate(os.Args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -49,6 +55,20 @@ func main() {
 	default:
 		usage()
 	}
+}
+
+// istioctl is the library's own main, for the arguments of this process.
+func istioctl() int {
+	if err := cmd.ConfigAndEnvProcessing(); err != nil {
+		fmt.Fprintln(os.Stderr, "Could not initialize:", err)
+		return 1
+	}
+	root := cmd.GetRootCmd(os.Args[1:])
+	log.EnableKlogWithCobra()
+	if err := root.Execute(); err != nil {
+		return cmd.GetExitCode(err)
+	}
+	return 0
 }
 
 func usage() {

@@ -22,6 +22,8 @@ const (
 	kubeMajor   = "1"
 	kubeMinor   = "36"
 	kubeVersion = "v1.36.3"
+	// kubectlVersion is that of the main module's k8s.io/kubectl, as it counts.
+	kubectlVersion = "v1.36.0"
 )
 
 // BinariesHere is where Build puts the binaries of the repository around the working
@@ -52,27 +54,34 @@ func Build(ctx context.Context) (Binaries, error) {
 	if err := goBuild(ctx, filepath.Join(root, "tests", "e2e", "kubebox"), b.Kubebox, flags, "."); err != nil {
 		return Binaries{}, err
 	}
-	return b, goBuild(ctx, root, b.Istiobox, "-s -w", "./tests/e2e/istiobox")
+	_, err = BuildIstiobox(ctx)
+	return b, err
+}
+
+// BuildIstiobox builds istiod, istioctl and nodesim, and returns the binary's
+// path. Through a link of that name it is istioctl.
+func BuildIstiobox(ctx context.Context) (string, error) {
+	return buildCommand(ctx, "istiobox", "./tests/e2e/istiobox", "")
 }
 
 // BuildRutter builds the rutter command beside the plane's binaries, as a
 // person would use it, and returns its path.
 func BuildRutter(ctx context.Context) (string, error) {
-	return buildCommand(ctx, "rutter", "./cmd/rutter")
+	return buildCommand(ctx, "rutter", "./cmd/rutter", "")
 }
 
 // BuildKubectl builds the real kubectl.
 func BuildKubectl(ctx context.Context) (string, error) {
-	return buildCommand(ctx, "kubectl", "./tests/kubectl")
+	return buildCommand(ctx, "kubectl", "./tests/kubectl", " -X k8s.io/component-base/version.gitVersion="+kubectlVersion)
 }
 
-func buildCommand(ctx context.Context, name, pkg string) (string, error) {
+func buildCommand(ctx context.Context, name, pkg, ldflags string) (string, error) {
 	root, err := Root()
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(root, "bin", "e2e", name)
-	return path, goBuild(ctx, root, path, "-s -w", pkg)
+	return path, goBuild(ctx, root, path, "-s -w"+ldflags, pkg)
 }
 
 // goBuild builds one command. Without stamps of the commit, which would make

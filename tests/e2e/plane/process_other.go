@@ -3,6 +3,7 @@
 package plane
 
 import (
+	"errors"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -16,3 +17,8 @@ func executable(pid int) (string, error) {
 
 // running are only looked for where /proc tells of them.
 func running(Binaries) []stray { return nil }
+
+// Marked is errors.ErrUnsupported where /proc does not tell of it.
+func Marked(string) ([]string, error) {
+	return nil, errors.ErrUnsupported
+}

@@ -32,6 +32,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	dir := f.String("dir", filepath.Join(root, "bin", "e2e", "cluster"), "where the cluster keeps its state")
 	port := f.Int("first-port", 0, "where the search for free ports begins; 0: 21000")
+	mark := f.String("mark", "", "leaks: look for every process with this NAME=VALUE in its environment, instead of those of clusters")
 	istio := f.String("istio", "", "an Istio version to install, 1.30.3 or 1.31.0; empty: none")
 	if err := f.Parse(args[min(1, len(args)):]); err != nil {
 		return err
@@ -49,9 +50,12 @@ func run(ctx context.Context, args []string) error {
 	case "down":
 		return down(*dir)
 	case "leaks":
+		if *mark != "" {
+			return marked(ctx, *mark)
+		}
 		return leaks(*dir)
 	}
-	return errors.New("usage: cluster build|up|down|leaks [--dir DIR] [--first-port N] [--istio VERSION]")
+	return errors.New("usage: cluster build|up|down|leaks [--dir DIR] [--first-port N] [--istio VERSION] [--mark NAME=VALUE]")
 }
 
 // build builds everything that the tests run.
@@ -114,8 +118,30 @@ func leaks(dir string) error {
 	if err != nil {
 		return err
 	}
+	return leftOver(plane.Strays(b, dir))
+}
+
+// marked fails if a process below whoever set the mark outlives it by more than
+// a moment.
+func marked(ctx context.Context, mark string) error {
+	var left []string
+	err := plane.Until(ctx, 5*time.Second, func(context.Context) (done bool, err error) {
+		left, err = plane.Marked(mark)
+		return len(left) == 0, err
+	})
+	if errors.Is(err, errors.ErrUnsupported) {
+		fmt.Fprintln(os.Stderr, "processes that are left over are looked for on Linux only")
+		return nil
+	}
+	if err != nil && len(left) == 0 {
+		return err
+	}
+	return leftOver(left)
+}
+
+func leftOver(processes []string) error {
 	var errs []error
-	for _, s := range plane.Strays(b, dir) {
+	for _, s := range processes {
 		errs = append(errs, errors.New("left over: "+s))
 	}
 	if err := errors.Join(errs...); err != nil {

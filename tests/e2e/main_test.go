@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -105,9 +106,13 @@ type result struct {
 	out, errOut string
 }
 
-// command is rutter with a state folder of its own and the plane's kubeconfig.
+// rutterCommand is rutter with a state folder of its own, unless args name
+// another place for its runs, and the plane's kubeconfig.
 func rutterCommand(ctx context.Context, state, kubeconfig string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, built.rutter, append(args, "--state", state)...)
+	if !slices.Contains(args, "--state") {
+		args = append(args, "--state", state)
+	}
+	cmd := exec.CommandContext(ctx, built.rutter, args...)
 	cmd.Dir = built.root
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "NO_COLOR=1", "HOME="+state)
 	return cmd

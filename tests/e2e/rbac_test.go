@@ -22,7 +22,8 @@ import (
 
 // A run as a ServiceAccount that has exactly the roles of rutter rbac finishes,
 // and the API server's own record says that it asked for nothing else, was
-// refused nothing, and that each permission was of use.
+// refused nothing, and that each permission was of use. The second keeps its
+// journal in the cluster.
 func TestTheRolesOfRutterRBAC(t *testing.T) {
 	t.Parallel()
 	p := startPlane(t, plane.Options{FirstPort: besides(5)})
@@ -37,22 +38,49 @@ func TestTheRolesOfRutterRBAC(t *testing.T) {
 	if err := p.Populate(t.Context(), spec, old); err != nil {
 		t.Fatal(err)
 	}
+	kubectl(t, p, "create", "namespace", "ops").want(t, 0)
+	kubectl(t, p, "-n", "default", "create", "configmap", "kept-go").want(t, 0)
 
+	inPlace := []string{"runbooks/istio/in-place.star", "--set", "to=1.31.0"}
+	asExactly(t, p, "upgrader", inPlace, nil, append([]string{"run", "--set", "soak=1s", "--yes"}, inPlace...))
+
+	steady := []string{"tests/e2e/testdata/steady.star", "--set", "prefix=kept", "--set", "before=2", "--set", "after=1", "--state", "cluster"}
+	like := filepath.Join(t.TempDir(), "like.yaml") // what of this cluster matters to the runbook
+	if err := os.WriteFile(like, []byte(`
+apiVersion: v1
+kind: Namespace
+metadata: {name: istio-system}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: kept-go, namespace: default}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runs := asExactly(t, p, "keeper", steady, []string{"--sim", like}, append([]string{"run", "--yes"}, steady...), []string{"runs", "--state", "cluster"})
+	if !strings.Contains(runs.out, "steady") {
+		t.Errorf("the run that is kept in the cluster is not among\n%s", runs.out)
+	}
+}
+
+// asExactly gives a new ServiceAccount the roles of rutter rbac for a runbook,
+// gives rutter the command lines in its name, and holds the API server's record
+// against the roles. It returns how the last one ended.
+func asExactly(t *testing.T, p *plane.Plane, account string, runbook, more []string, commands ...[]string) (last result) {
+	t.Helper()
 	state := t.TempDir()
-	const runbook, to = "runbooks/istio/in-place.star", "to=1.31.0"
-	printed := rutter(t, state, p.Kubeconfig(), "rbac", runbook, "--set", to, "--serviceaccount", "ops:rutter").want(t, 0).out
+	printed := rutter(t, state, p.Kubeconfig(), slices.Concat([]string{"rbac", "--serviceaccount", "ops:" + account, "--name", account}, runbook, more)...).want(t, 0).out
 	roles := filepath.Join(t.TempDir(), "roles.yaml")
 	if err := os.WriteFile(roles, []byte(printed), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	kubectl(t, p, "create", "namespace", "ops").want(t, 0)
-	kubectl(t, p, "create", "serviceaccount", "rutter", "-n", "ops").want(t, 0)
+	kubectl(t, p, "create", "serviceaccount", account, "-n", "ops").want(t, 0)
 	kubectl(t, p, "apply", "-f", roles).want(t, 0)
-	token, err := p.Token(t.Context(), "ops", "rutter", time.Hour)
+	token, err := p.Token(t.Context(), "ops", account, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	kubeconfig, err := p.KubeconfigFor("rutter", token)
+	kubeconfig, err := p.KubeconfigFor(account, token)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,14 +88,12 @@ func TestTheRolesOfRutterRBAC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-
-	run := rutter(t, state, kubeconfig, "run", runbook, "--set", to, "--set", "soak=1s", "--yes")
-	if run.code != 0 {
-		t.Errorf("exit code %d\n%s", run.code, run.errOut)
+	for _, line := range commands {
+		if last = rutter(t, state, kubeconfig, line...); last.code != 0 {
+			t.Errorf("exit code %d\n%s", last.code, last.errOut)
+		}
 	}
-
-	const user = "system:serviceaccount:ops:rutter"
-	events, err := p.AuditSince(mark, plane.By(user))
+	events, err := p.AuditSince(mark, plane.By("system:serviceaccount:ops:"+account))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +101,14 @@ func TestTheRolesOfRutterRBAC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	held := rulesOf(t, objects)
+	nothingElse(t, account, events, rulesOf(t, objects))
+	return last
+}
+
+// nothingElse: what was asked was allowed, by the role of that name alone, and
+// every rule of it was of use.
+func nothingElse(t *testing.T, role string, events []auditv1.Event, held scoped) {
+	t.Helper()
 	used := map[string]bool{}
 	asked := 0
 	for i := range events {
@@ -87,7 +120,7 @@ func TestTheRolesOfRutterRBAC(t *testing.T) {
 			continue // what every authenticated user may ask
 		}
 		asked++
-		if !strings.Contains(e.Annotations["authorization.k8s.io/reason"], `"rutter-istio-inplace`) {
+		if !strings.Contains(e.Annotations["authorization.k8s.io/reason"], `"`+role) {
 			t.Errorf("%s %s was allowed by others: %s", e.Verb, e.RequestURI, e.Annotations["authorization.k8s.io/reason"])
 		}
 		for _, r := range wanted(e) {
@@ -99,11 +132,11 @@ func TestTheRolesOfRutterRBAC(t *testing.T) {
 	if asked == 0 {
 		t.Fatal("the audit log knows of no request")
 	}
-	t.Logf("%d requests to resources, %d permissions", asked, len(held.atoms()))
+	t.Logf("%s: %d requests to resources, %d permissions", role, asked, len(held.atoms()))
 	for _, a := range held.atoms() {
 		// The lock is renewed only by runs that last longer than this one.
 		if !used[a] && !strings.HasSuffix(a, ": update leases") {
-			t.Errorf("nothing asked for: %s", a)
+			t.Errorf("%s: nothing asked for: %s", role, a)
 		}
 	}
 }

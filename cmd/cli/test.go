@@ -43,12 +43,14 @@ t.golden(result, name = "…") compares its transcript with a golden file, which
 all passed, 1 some failed, 2 a file does not load.
 
 With --sweep each run that a test brings to its end is done again and again with
-something gone wrong: every request failing in each way that requests do, the
-host dying at every operation on the journal. Then the run is resumed, or rolled
-back, and what must hold is checked: gates, nothing twice, no change without an
-intent on the disk before it, the cluster in the end as after the undisturbed run
-or as before it, no secret told. --cases takes an even sample; a case that fails
-is printed with the command that repeats it alone.`,
+something gone wrong: every request failing in each way that requests do, watches
+cut or silent, the host dying at every operation on the journal. Then the run is
+resumed, or rolled back, and what must hold is checked: gates, nothing twice, no
+change without an intent on the disk before it, disruption budgets and waves at
+every instant, the cluster in the end as after the undisturbed run or as before
+it, owners of fields included, no secret told. --cases takes an even sample; of a
+failure the first point at which it comes is looked for, and printed with the
+command that repeats that case alone.`,
 		Example: `  rutter test
   rutter test runbooks/istio --run upgrade
   rutter test runbooks/istio/in-place_test.star --run '^test_upgrade$' --update

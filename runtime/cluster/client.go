@@ -33,6 +33,10 @@ type ClientOptions struct {
 	Namespace      string        // default namespace, see Client.Namespace
 	Warn           func(string)  // server warnings (deprecated APIs); nil drops them
 	Record         func(Asked)   // told of every request, on the goroutine that makes it; nil keeps no log
+	// Watch makes waits watch on a virtual clock too, where they poll otherwise:
+	// what happens to watches can then be tried there. Time passes whenever the
+	// watches are quiet.
+	Watch bool
 }
 
 // Client is the Writer over client-go. Safe for concurrent use.
@@ -43,6 +47,7 @@ type Client struct {
 	clock     env.Clock
 	timeout   time.Duration
 	record    func(Asked)
+	watches   bool
 
 	dyn  dynamic.Interface
 	meta metadata.Interface
@@ -80,7 +85,7 @@ func New(rc *rest.Config, contextName string, clock env.Clock, o ClientOptions) 
 	})
 	c := &Client{
 		name: contextName, namespace: orElse(o.Namespace, "default"), config: cfg, clock: clock,
-		timeout: o.RequestTimeout, record: o.Record,
+		timeout: o.RequestTimeout, record: o.Record, watches: o.Watch,
 	}
 	if c.timeout <= 0 {
 		c.timeout = defaultRequestTimeout

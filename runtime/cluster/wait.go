@@ -51,7 +51,7 @@ func (c *Client) WaitFor(ctx context.Context, refs []Ref, timeout time.Duration,
 	switch {
 	case timeout <= 0:
 		return w.poll(ctx, timeout)
-	case c.clock.Virtual():
+	case c.clock.Virtual() && !c.watches:
 		return w.poll(unrecorded(ctx), timeout)
 	}
 	return w.watch(ctx, timeout)
@@ -64,6 +64,7 @@ type waiter struct {
 	refs   []Ref
 	done   func([]*Object) (bool, error)
 	groups []*waitGroup
+	until  time.Time // of a watch
 
 	mu  sync.Mutex
 	now []*Object
@@ -76,6 +77,7 @@ type waitGroup struct {
 	index     map[string][]int // name → positions in refs
 	read      bool             // at least once; under waiter.mu
 	meant     bool             // its list and watch are in the request log
+	passed    chan struct{}    // virtual time has passed; nil on a real clock
 }
 
 func newWaiter(c *Client, refs []Ref, done func([]*Object) (bool, error)) *waiter {
@@ -90,6 +92,9 @@ func newWaiter(c *Client, refs []Ref, done func([]*Object) (bool, error)) *waite
 		g := by[k]
 		if g == nil {
 			g = &waitGroup{gvk: k.gvk, namespace: k.ns, index: map[string][]int{}}
+			if c.clock.Virtual() {
+				g.passed = make(chan struct{}, 1)
+			}
 			by[k] = g
 			w.groups = append(w.groups, g)
 		}

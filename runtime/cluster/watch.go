@@ -41,6 +41,7 @@ func (l pagedList) run(ctx context.Context, each func(*Object)) (string, error) 
 func (w *waiter) watch(ctx context.Context, timeout time.Duration) error {
 	wctx, cancel := context.WithTimeoutCause(ctx, timeout, errWaitOver)
 	defer cancel()
+	w.until = w.c.clock.Now().Add(timeout)
 	changed := make(chan struct{}, 1)
 	failed := make(chan error, len(w.groups))
 	ended := make(chan struct{}, len(w.groups))
@@ -76,6 +77,10 @@ func (w *waiter) consume(ctx context.Context, changed <-chan struct{}, failed <-
 	}
 	for {
 		select {
+		case <-w.quiet():
+			if err := w.pass(ctx); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case err := <-failed:
@@ -125,7 +130,7 @@ func (w *waiter) follow(ctx context.Context, g *waitGroup, changed chan<- struct
 		case err != nil && fatal(err):
 			return err
 		case err != nil:
-			backoff = w.rest(ctx, backoff)
+			backoff = w.rest(ctx, g, backoff)
 			continue
 		}
 		w.signal(g, changed)
@@ -133,14 +138,22 @@ func (w *waiter) follow(ctx context.Context, g *waitGroup, changed chan<- struct
 			backoff = pollFirst
 			continue
 		}
-		backoff = w.rest(ctx, backoff)
+		backoff = w.rest(ctx, g, backoff)
 	}
 	return nil
 }
 
 // rest sleeps and returns the next, longer pause.
-func (w *waiter) rest(ctx context.Context, d time.Duration) time.Duration {
-	if err := w.c.clock.Sleep(ctx, d); err != nil {
+func (w *waiter) rest(ctx context.Context, g *waitGroup, d time.Duration) time.Duration {
+	if g.passed != nil {
+		for due := w.c.clock.Now().Add(d); w.c.clock.Now().Before(due); {
+			select {
+			case <-g.passed:
+			case <-ctx.Done():
+				return d
+			}
+		}
+	} else if err := w.c.clock.Sleep(ctx, d); err != nil {
 		return d // ctx ended; the loop sees that
 	}
 	return min(d*2, backoffMax)
@@ -167,8 +180,13 @@ func (w *waiter) stream(ctx context.Context, g *waitGroup, rv string, changed ch
 	}
 	defer ws.Stop()
 	worked := false
+	due := w.c.clock.Now().Add(resync)
 	for {
 		select {
+		case <-g.passed:
+			if !w.c.clock.Now().Before(due) {
+				return true
+			}
 		case <-sctx.Done():
 			return true
 		case ev, open := <-ws.ResultChan():
@@ -195,4 +213,34 @@ func (w *waiter) event(g *waitGroup, ev watch.Event, changed chan<- struct{}) {
 	}
 	w.set(g, o.GetName(), now)
 	w.signal(g, changed)
+}
+
+// hush is how long, in real time, watches have to be quiet before virtual time
+// passes. An event that takes longer is seen a virtual second later.
+const hush = time.Millisecond
+
+// quiet fires when virtual time shall pass; on a real clock never.
+func (w *waiter) quiet() <-chan time.Time {
+	if !w.c.clock.Virtual() {
+		return nil
+	}
+	return time.After(hush)
+}
+
+// pass lets virtual time pass: nothing else does so while watches are waited for.
+func (w *waiter) pass(ctx context.Context) error {
+	left := w.until.Sub(w.c.clock.Now())
+	if left <= 0 {
+		return errWaitOver
+	}
+	if err := w.c.clock.Sleep(ctx, min(pollFirst, left)); err != nil {
+		return err
+	}
+	for _, g := range w.groups {
+		select {
+		case g.passed <- struct{}{}:
+		default: // it has not seen the last one yet
+		}
+	}
+	return nil
 }

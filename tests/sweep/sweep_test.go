@@ -15,6 +15,7 @@ import (
 	"rutter.dev/rutter/builtins/diff"
 	"rutter.dev/rutter/builtins/kube"
 	"rutter.dev/rutter/runtime/builtin"
+	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/interp"
@@ -28,7 +29,8 @@ import (
 	"rutter.dev/rutter/stdlib"
 )
 
-const word = "nobody may read this"
+// word is the value of the Secret that a sweep plants.
+const word = "nobody-may-read-what-a-sweep-planted"
 
 // yes answers everything with yes.
 type yes struct{}
@@ -68,17 +70,35 @@ func subject(t *testing.T, body string) *sweep.Subject {
 	objects, err := sim.ReadObjects(strings.NewReader(`
 {apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}
 ---
+{apiVersion: v1, kind: Node, metadata: {name: node-1}, status: {allocatable: {cpu: "8", memory: 16Gi, pods: "100"}}}
+---
 {apiVersion: v1, kind: ConfigMap, metadata: {name: settings, namespace: default}, data: {a: "1"}}
 ---
 {apiVersion: v1, kind: Secret, metadata: {name: token, namespace: default}, data: {word: bm9ib2R5IG1heSByZWFkIHRoaXM=}}
+---
+{apiVersion: apps/v1, kind: Deployment, metadata: {name: a, namespace: default}, spec: {selector: {matchLabels: {app: a}},
+  template: {metadata: {labels: {app: a}}, spec: {containers: [{name: app, image: app}]}}}}
+---
+{apiVersion: apps/v1, kind: Deployment, metadata: {name: b, namespace: default}, spec: {selector: {matchLabels: {app: b}},
+  template: {metadata: {labels: {app: b}}, spec: {containers: [{name: app, image: app}]}}}}
 `), "objects")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Load(objects); err != nil {
+	if err := c.Load(objects[:2]); err != nil {
 		t.Fatal(err)
 	}
+	client, err := cluster.New(c.Config(), "sim", c.Clock(), cluster.ClientOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects[2:] { // by somebody, so that their fields have an owner
+		if _, err := client.Apply(context.Background(), o, cluster.ApplyOptions{Manager: "kubectl"}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c.Advance(time.Minute)
+	body = strings.ReplaceAll(body, "ROLL", `{"spec": {"replicas": 2}}`)
 	source := "runbook(name = \"test\", version = \"1.0.0\")\n\ndef run(p):\n    " + strings.ReplaceAll(strings.TrimSpace(body), "\n", "\n    ") + "\n"
 	sealer, err := seal.Ephemeral()
 	if err != nil {
@@ -94,11 +114,14 @@ func subject(t *testing.T, body string) *sweep.Subject {
 
 const sound = `step("patch", kube.patch, "cm/settings", {"data": {"a": "2"}}, namespace = "default")
 step("word", kube.patch, "secret/token", {"data": {"word": "b3RoZXI="}}, namespace = "default")
+step("roll", kube.patch, "deploy/a", ROLL, namespace = "default")
+step("rolled", kube.wait, "deploy/a", namespace = "default", timeout = "10m")
 step("delete", kube.delete, "cm/settings", namespace = "default")`
 
-// Every case of a sound runbook holds, and each kind of case is tried.
+// An even sample of the cases of a sound runbook holds, and each kind of case is
+// tried.
 func TestASoundRunbook(t *testing.T) {
-	cases := 0
+	cases := 500
 	if testing.Short() {
 		cases = 200
 	}
@@ -115,7 +138,7 @@ func TestASoundRunbook(t *testing.T) {
 	if rep.Stopped == 0 || rep.Mutations < 3 {
 		t.Errorf("%+v", rep)
 	}
-	for _, k := range []string{"kill.resume", "power1.rollback", "power3.again", "timeout-after.resume", "reset.rollback", "truncated.resume", "deny.resume"} {
+	for _, k := range []string{"kill.resume", "power1.rollback", "power3.again", "timeout-after.resume", "reset.rollback", "truncated.resume", "deny.resume", "stall.resume", "stall-after.rollback", "cut.resume", "expired.resume"} {
 		if tried[k] == 0 && !testing.Short() {
 			t.Errorf("no case %s", k)
 		}
@@ -132,10 +155,16 @@ func TestWhatASweepFinds(t *testing.T) {
 				`if not first.ok:` + "\n" + `    step("second", kube.patch, "cm/settings", {"data": {"b": "3"}}, namespace = "default")`,
 			"should not be there|differs|too often",
 		},
+		"a failure after which two are rolled at once": {
+			`first = attempt(step, "first", kube.patch, "deploy/a", ROLL, namespace = "default")` + "\n" +
+				`if not first.ok:` + "\n" + `    step("once more", kube.patch, "deploy/a", ROLL, namespace = "default")` + "\n" +
+				`else:` + "\n" + `    step("wait", kube.wait, "deploy/a", namespace = "default", timeout = "10m")` + "\n" +
+				`step("second", kube.patch, "deploy/b", ROLL, namespace = "default")`, "rolling at once",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rep, err := sweep.Run(context.Background(), subject(t, c.body), sweep.Options{Seed: 1, Cases: 300}, func(sweep.Result) {})
+			rep, err := sweep.Run(context.Background(), subject(t, c.body), sweep.Options{Seed: 1, Cases: 120}, func(sweep.Result) {})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -149,6 +178,36 @@ func TestWhatASweepFinds(t *testing.T) {
 				t.Errorf("%d cases, %d failed, none says %q", rep.Tried, len(rep.Failed), c.want)
 			}
 		})
+	}
+}
+
+// A sample that finds a failure tells the first point at which that one comes.
+func TestTheFirstPointThatFails(t *testing.T) {
+	body := `first = attempt(step, "first", kube.patch, "cm/settings", {"data": {"a": "2"}}, namespace = "default")` + "\n" +
+		`if not first.ok:` + "\n" + `    step("second", kube.patch, "cm/settings", {"data": {"b": "3"}}, namespace = "default")`
+	s := subject(t, body)
+	failed := func(o sweep.Options) []sweep.Result {
+		rep, err := sweep.Run(context.Background(), s, o, func(sweep.Result) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rep.Failed
+	}
+	all := failed(sweep.Options{Seed: 1})
+	sampled := 0
+	for seed := uint64(1); sampled < 3 && seed < 20; seed++ {
+		got := failed(sweep.Options{Seed: seed, Cases: 60})
+		if len(got) == 0 {
+			continue
+		}
+		sampled++
+		first := slices.IndexFunc(all, func(r sweep.Result) bool { return r.Case.Fault == got[0].Case.Fault && r.Case.Then == got[0].Case.Then })
+		if all[first].Case != got[0].Case {
+			t.Errorf("seed %d: the first is said to be %s, and is %s", seed, got[0].Case, all[first].Case)
+		}
+	}
+	if sampled == 0 {
+		t.Error("no sample finds the failure")
 	}
 }
 

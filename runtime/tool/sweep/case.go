@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"regexp"
 	"slices"
@@ -13,20 +14,24 @@ import (
 // Case is one thing that goes wrong at one point, and what is done then.
 type Case struct {
 	Request int    // that goes wrong, or
+	Watch   int    // that goes wrong, or
 	Disk    int    // operation on the journal's disk before which the host dies
-	Fault   string // of a request; "kill", or "power1" to "power3" for a power cut
+	Fault   string // of a request or watch; "kill", or "power1" to "power3" for a power cut
 	Then    string // "resume", "rollback", or "again": resume, killed, resume
 }
 
 // String is the id of the case, "r40.timeout-after.resume".
 func (c Case) String() string {
-	if c.Request > 0 {
+	switch {
+	case c.Request > 0:
 		return fmt.Sprintf("r%d.%s.%s", c.Request, c.Fault, c.Then)
+	case c.Watch > 0:
+		return fmt.Sprintf("w%d.%s.%s", c.Watch, c.Fault, c.Then)
 	}
 	return fmt.Sprintf("j%d.%s.%s", c.Disk, c.Fault, c.Then)
 }
 
-var caseID = regexp.MustCompile(`^([rj])([0-9]+)\.([a-z0-9-]+)\.(resume|rollback|again)$`)
+var caseID = regexp.MustCompile(`^([rwj])([0-9]+)\.([a-z0-9-]+)\.(resume|rollback|again)$`)
 
 // ParseCase reads the id of a case.
 func ParseCase(id string) (Case, error) {
@@ -43,6 +48,13 @@ func ParseCase(id string) (Case, error) {
 		c.Disk = n
 		if !slices.Contains(deaths, c.Fault) {
 			return c, &diag.Error{Code: diag.Usage, Subject: "--case " + id, Problem: "no such death", Expect: fmt.Sprint(deaths)}
+		}
+		return c, nil
+	}
+	if m[1] == "w" {
+		c.Watch = n
+		if watchFaults[c.Fault] == nil {
+			return c, &diag.Error{Code: diag.Usage, Subject: "--case " + id, Problem: "no such fault of a watch", Expect: fmt.Sprint(slices.Sorted(maps.Keys(watchFaults)))}
 		}
 		return c, nil
 	}
@@ -73,7 +85,7 @@ type point struct {
 }
 
 // all are the cases of a reference, in the order of points.
-func all(requests []point, disk int) []Case {
+func all(requests []point, watches, disk int) []Case {
 	var out []Case
 	for i := range disk {
 		for _, death := range deaths {
@@ -84,7 +96,7 @@ func all(requests []point, disk int) []Case {
 	}
 	for i, p := range requests {
 		for _, f := range faults() {
-			if f.writes && (p.get || !p.writes && f.after) {
+			if !strikes(f, p) {
 				continue
 			}
 			for _, then := range []string{"resume", "rollback"} {
@@ -92,8 +104,16 @@ func all(requests []point, disk int) []Case {
 			}
 		}
 	}
+	for i := range watches {
+		for _, f := range slices.Sorted(maps.Keys(watchFaults)) {
+			out = append(out, Case{Watch: i + 1, Fault: f, Then: "resume"})
+		}
+	}
 	return out
 }
+
+// strikes reports whether the fault can strike the request.
+func strikes(f fault, p point) bool { return !f.writes || !p.get && (p.writes || !f.after) }
 
 // sample picks n of the cases: of every point some, and the same for a seed.
 func sample(cases []Case, n int, seed uint64) []Case {

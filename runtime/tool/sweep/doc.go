@@ -4,9 +4,11 @@
 // requests do, or a host that dies. Then the run is resumed, or rolled back,
 // and what must hold is checked.
 //
-// A point is an operation on the journal's disk ("j12": the twelfth) or a
-// request ("r40": the fortieth), counted from one. All is on virtual time and
-// one goroutine per case, so that a case goes the same way every time.
+// A point is an operation on the journal's disk ("j12": the twelfth), a request
+// ("r40": the fortieth) or a watch ("w3"), counted from one. All is on virtual
+// time and one goroutine per case, so that a case goes the same way every time.
+// Waits poll there; only in cases about watches they watch, each watch beside
+// the run: which watch is the third may then differ where two begin at once.
 //
 // The package knows no builtin and no command line: what runs is handed in as a
 // Subject.
@@ -58,6 +60,7 @@ type Options struct {
 type Reference struct {
 	Requests  int // that it made
 	Mutations int // of those that changed something
+	Watches   int // that it made when its waits watch
 	Disk      int // operations on the journal's disk
 	Took      time.Duration
 	// Overdraws: the run itself overdraws a PodDisruptionBudget, so that cases

@@ -11,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
+
+	"rutter.dev/rutter/runtime/lock"
 )
 
 // fault is one way in which a request goes wrong.
@@ -20,15 +23,22 @@ type fault struct {
 	after bool
 	// writes: for requests that change something only.
 	writes bool
+	// silent is how long the server says nothing before the client gives up.
+	silent time.Duration
 	// answer makes what the client gets; resp is the server's answer if after.
 	answer func(r *http.Request, resp *http.Response) (*http.Response, error)
 }
+
+// asleep is longer than a lock lives without being renewed: nobody else got
+// through meanwhile either, as where a laptop was asleep.
+const asleep = 2 * lock.Duration
 
 // faults are all of them, in the order in which cases are numbered. Codes and
 // reasons are those of k8s.io/apimachinery/pkg/api/errors.
 func faults() []fault {
 	out := []fault{
 		{name: "timeout", answer: timedOut},
+		{name: "stall", silent: asleep, answer: timedOut},
 		{name: "reset", answer: reset},
 		status(http.StatusInternalServerError, "InternalError", "etcdserver: request timed out", 0),
 		status(http.StatusServiceUnavailable, "ServiceUnavailable", "the server is currently unable to handle the request", 1),
@@ -45,7 +55,7 @@ func faults() []fault {
 	out = append(out, deny)
 	for _, f := range out {
 		switch f.name {
-		case "timeout", "reset", "500", "503":
+		case "timeout", "stall", "reset", "500", "503":
 			f.name, f.after, f.writes = f.name+"-after", true, true
 			out = append(out, f)
 		}

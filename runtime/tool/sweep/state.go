@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/sim"
@@ -35,6 +36,9 @@ func stateOf(c *sim.Cluster) map[string]string {
 			b = []byte(err.Error())
 		}
 		out[name] = string(b)
+		if owners := ownersOf(o); owners != "" {
+			out[owned+name] = owners
+		}
 	}
 	for _, o := range objects {
 		if o.GetKind() != "Pod" {
@@ -51,6 +55,48 @@ func stateOf(c *sim.Cluster) map[string]string {
 		out[key] = strings.Join(lines, "\n")
 	}
 	return out
+}
+
+// owned begins the key under which the field owners of an object are.
+const owned = "field owners of "
+
+// ownersOf is who owns which fields of an object, one manager a line. Left out
+// is what controllers own of a status, which depends on when, and the marks that
+// a run leaves, which are no part of an object's normal form either.
+func ownersOf(o *unstructured.Unstructured) string {
+	var lines []string
+	for _, m := range o.GetManagedFields() {
+		if m.Subresource != "" || m.FieldsV1 == nil {
+			continue
+		}
+		fields := m.FieldsV1.GetRawString()
+		if strings.Contains(fields, marks) {
+			fields = unmarked(fields)
+		}
+		if fields != "" {
+			lines = append(lines, fmt.Sprintf("%s %s %s %s", m.Manager, m.Operation, m.APIVersion, fields))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// marks begin the keys of the annotations by which a run knows its own.
+const marks = "rutter.dev/"
+
+// unmarked are the fields but the marks, as paths.
+func unmarked(fields string) string {
+	all := fieldpath.NewSet()
+	if err := all.FromJSON(strings.NewReader(fields)); err != nil {
+		return err.Error()
+	}
+	var out []string
+	all.Leaves().Iterate(func(p fieldpath.Path) {
+		if s := p.String(); !strings.Contains(s, marks) {
+			out = append(out, s)
+		}
+	})
+	return strings.Join(out, " ")
 }
 
 func images(o *unstructured.Unstructured) []string {
@@ -79,6 +125,8 @@ func compare(got, want map[string]string) []string {
 		switch {
 		case !is:
 			out = append(out, k+" is not there")
+		case !should && strings.HasPrefix(k, owned):
+			// An object of nobody, which can't be made nobody's again.
 		case !should:
 			out = append(out, k+" should not be there")
 		case g != w:

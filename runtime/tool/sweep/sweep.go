@@ -24,6 +24,8 @@ type reference struct {
 	// says that the undisturbed run overdraws some itself.
 	audited   map[string]string
 	overdraws bool
+	rolled    map[string]rolling
+	undone    map[string]rolling
 }
 
 // settle is how long controllers get to come to rest before clusters are compared.
@@ -50,8 +52,15 @@ func refer(s *Subject) (*reference, error) {
 	}
 	ref.Reference = Reference{Requests: p.requests, Mutations: len(w.sent), Disk: p.ops, Took: w.sim.Clock().Now().Sub(began)}
 	ref.sent = took(w.sent)
+	ref.rolled = w.limits.most
+	if ref.Watches, err = watches(s); err != nil {
+		return nil, err
+	}
 	w.sim.Advance(settle)
 	ref.after = stateOf(w.sim)
+	if err := ref.undo(w.fork()); err != nil {
+		return nil, err
+	}
 	ref.overdraws = len(audited(w.sim)) > len(ref.audited)
 	ref.Overdraws = ref.overdraws
 	return ref, nil
@@ -72,10 +81,13 @@ func took(all []sent) []string {
 // Run sweeps a subject and calls each with every result, in no order but one at
 // a time. It fails when the undisturbed run does; cases that fail are in the
 // report. It returns early only when ctx ends.
-func Run(ctx context.Context, s *Subject, o Options, each func(Result)) (*Report, error) {
+func Run(ctx context.Context, s *Subject, o Options, each func(Result)) (rep *Report, err error) {
 	began := time.Now()
 	own := *s
 	own.Approver = willing{s.Approver}
+	if own.Before, err = planted(s.Before); err != nil {
+		return nil, err
+	}
 	s = &own
 	ref, err := refer(s)
 	if err != nil {
@@ -91,7 +103,7 @@ func Run(ctx context.Context, s *Subject, o Options, each func(Result)) (*Report
 	if o.Parallel <= 0 {
 		o.Parallel = runtime.GOMAXPROCS(0)
 	}
-	rep := &Report{Subject: s.Name, Reference: ref.Reference}
+	rep = &Report{Subject: s.Name, Reference: ref.Reference}
 	var mu sync.Mutex
 	done := func(r Result) {
 		mu.Lock()
@@ -106,23 +118,35 @@ func Run(ctx context.Context, s *Subject, o Options, each func(Result)) (*Report
 		each(r)
 	}
 	pool := newPool(ctx, o.Parallel)
-	ref.walk(s, o, cases, pool, done)
-	for _, c := range cases {
-		if c.Request > 0 {
-			pool.do(func() { done(ref.struck(s, c)) })
+	ref.try(s, o, cases, pool, done)
+	pool.wait()
+	slices.SortStableFunc(rep.Failed, func(a, b Result) int { return order(a.Case) - order(b.Case) })
+	if len(rep.Failed) > 0 && len(o.Only) == 0 && o.Cases > 0 {
+		was := func(c Case) bool { return slices.Contains(cases, c) }
+		if r, earlier := ref.shrunk(ctx, s, o, rep.Failed[0].Case, was); earlier {
+			done(r)
+			slices.SortStableFunc(rep.Failed, func(a, b Result) int { return order(a.Case) - order(b.Case) })
 		}
 	}
-	pool.wait()
-	slices.SortFunc(rep.Failed, func(a, b Result) int { return order(a.Case) - order(b.Case) })
 	rep.Took = time.Since(began)
 	return rep, ctx.Err()
 }
 
-func order(c Case) int { return c.Disk + c.Request }
+// try gives the pool the cases.
+func (ref *reference) try(s *Subject, o Options, cases []Case, pool *pool, done func(Result)) {
+	ref.walk(s, o, cases, pool, done)
+	for _, c := range cases {
+		if c.Disk == 0 {
+			pool.do(func() { done(ref.struck(s, c)) })
+		}
+	}
+}
+
+func order(c Case) int { return c.Disk + c.Request + c.Watch }
 
 func choose(ref *reference, o Options) ([]Case, error) {
 	if len(o.Only) == 0 {
-		return sample(all(ref.points, ref.Disk), o.Cases, o.Seed), nil
+		return sample(all(ref.points, ref.Watches, ref.Disk), o.Cases, o.Seed), nil
 	}
 	var out []Case
 	for _, id := range o.Only {
@@ -130,10 +154,10 @@ func choose(ref *reference, o Options) ([]Case, error) {
 		if err != nil {
 			return nil, err
 		}
-		if c.Disk > ref.Disk || c.Request > ref.Requests {
+		if c.Disk > ref.Disk || c.Request > ref.Requests || c.Watch > ref.Watches {
 			return nil, &diag.Error{
 				Code: diag.Usage, Subject: "--case " + id, Problem: "the run does not come that far",
-				Expect: fmt.Sprintf("a request up to r%d or an operation up to j%d", ref.Requests, ref.Disk),
+				Expect: fmt.Sprintf("a request up to r%d, a watch up to w%d or an operation up to j%d", ref.Requests, ref.Watches, ref.Disk),
 			}
 		}
 		out = append(out, c)

@@ -13,6 +13,7 @@ import (
 
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
+	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/sim"
 )
@@ -91,6 +92,41 @@ func TestWritesNeedAnIntentOnTheDisk(t *testing.T) {
 	}
 }
 
+// An effect that a gate blocked and that is about to be made all the same; some
+// gates don't hold a rollback.
+func TestGatesHold(t *testing.T) {
+	for _, c := range []struct {
+		code    gate.Code
+		verdict gate.Verdict
+		undoing bool
+		want    int
+	}{
+		{gate.Disruption, gate.Pass, false, 0},
+		{gate.Disruption, gate.Ask, false, 0},
+		{gate.Disruption, gate.Block, false, 1},
+		{gate.Disruption, gate.Block, true, 1},
+		{"RUT003", gate.Block, false, 1},
+		{"RUT003", gate.Block, true, 0},
+	} {
+		w := emptyWorld(t)
+		w.limits.undoing = c.undoing
+		j, err := journal.Create(w.disk, root, w.run, w.sim.Clock())
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := &journal.Intent{Key: "k", Effect: &effect.Effect{Verb: effect.Create}, Findings: []gate.Finding{{Code: c.code, Verdict: c.verdict}}}
+		if _, err := (ledgered{j, w}).Append(i, true); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if len(w.broken) != c.want {
+			t.Errorf("%+v: %v", c, w.broken)
+		}
+	}
+}
+
 // A write that the wire did not see shows in the server's own log.
 func TestWritesBesideTheWire(t *testing.T) {
 	w := emptyWorld(t)
@@ -152,7 +188,7 @@ func TestEachFault(t *testing.T) {
 
 func TestCaseIDs(t *testing.T) {
 	points := []point{{get: true}, {writes: true}, {}}
-	cases := all(points, 2)
+	cases := all(points, 2, 2)
 	seen := map[string]bool{}
 	for _, c := range cases {
 		id := c.String()
@@ -170,12 +206,12 @@ func TestCaseIDs(t *testing.T) {
 			t.Errorf("%s: a fault that is for writes", id)
 		}
 	}
-	for _, id := range []string{"r2.deny.resume", "r2.timeout-after.rollback", "j2.power3.again", "r1.500.resume"} {
+	for _, id := range []string{"r2.deny.resume", "r2.timeout-after.rollback", "j2.power3.again", "r1.500.resume", "r1.stall.resume", "r2.stall-after.rollback", "w2.cut.resume", "w1.stall.resume"} {
 		if !seen[id] {
 			t.Errorf("%s is left out", id)
 		}
 	}
-	for _, id := range []string{"", "r0.500.resume", "r1.501.resume", "j1.500.resume", "r1.500", "x1.500.resume", "j1.kill.later"} {
+	for _, id := range []string{"", "r0.500.resume", "r1.501.resume", "j1.500.resume", "r1.500", "x1.500.resume", "j1.kill.later", "w1.500.resume", "w0.cut.resume", "j1.cut.resume"} {
 		if _, err := ParseCase(id); err == nil {
 			t.Errorf("%q is taken for a case", id)
 		}
@@ -183,7 +219,7 @@ func TestCaseIDs(t *testing.T) {
 }
 
 func TestSample(t *testing.T) {
-	cases := all(make([]point, 30), 10)
+	cases := all(make([]point, 30), 5, 10)
 	a, b, c := sample(cases, 50, 1), sample(cases, 50, 1), sample(cases, 50, 2)
 	if len(a) != 50 || !slices.Equal(a, b) {
 		t.Errorf("%d cases, not the same ones", len(a))

@@ -47,8 +47,13 @@ type wire struct {
 // RoundTrip implements http.RoundTripper.
 func (t wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	p := t.p
+	p.turn.Lock() // waits that watch do so beside the run
+	defer p.turn.Unlock()
 	if p.dead() {
 		return reset(r, nil)
+	}
+	if waits(r) {
+		return p.watch(r, t.next)
 	}
 	p.requests++
 	body, err := bodyOf(r)
@@ -67,6 +72,9 @@ func (t wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	if p.plan.onRequest != nil {
 		p.plan.onRequest(p.requests, r.Method, writes)
 	}
+	if f != nil && f.silent > 0 {
+		defer p.w.sim.Advance(f.silent)
+	}
 	if f != nil && !f.after {
 		return f.answer(r, nil)
 	}
@@ -77,6 +85,7 @@ func (t wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	if writes && err == nil {
 		s.code = resp.StatusCode
 		p.w.sent = append(p.w.sent, s)
+		p.w.limits.sent(p.w, s, body)
 	}
 	if err == nil && f != nil {
 		return f.answer(r, resp)
@@ -192,6 +201,9 @@ func (l ledgered) Append(b journal.Body, sync bool) (uint64, error) {
 		return n, err
 	}
 	l.w.note(b)
+	if i, ok := b.(*journal.Intent); ok {
+		l.w.held(i)
+	}
 	return n, nil
 }
 
@@ -300,7 +312,9 @@ type process struct {
 	w        *world
 	plan     plan
 	ops      int
+	turn     sync.Mutex // of the requests
 	requests int
+	watches  int
 	struck   string
 
 	mu     sync.Mutex
@@ -311,11 +325,15 @@ type process struct {
 
 // plan is what happens to a process. Points count from 1; 0 is never.
 type plan struct {
-	killAt    int // operation on the disk before which the host dies
-	failAt    int // request that goes wrong
-	fault     *fault
-	onDisk    func(op int, kind string)
-	onRequest func(no int, method string, writes bool)
+	killAt     int  // operation on the disk before which the host dies
+	failAt     int  // request that goes wrong
+	cutAt      int  // watch that goes wrong
+	undoing    bool // the process rolls back
+	watching   bool // waits watch, and don't poll
+	fault      *fault
+	watchFault watchFault
+	onDisk     func(op int, kind string)
+	onRequest  func(no int, method string, writes bool)
 }
 
 func (p *process) dead() bool {

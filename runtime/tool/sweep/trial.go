@@ -12,7 +12,11 @@ import (
 func (ref *reference) struck(s *Subject, c Case) Result {
 	began := time.Now()
 	w := newWorld(s)
-	p, err := w.start(plan{failAt: c.Request, fault: faultOf(c.Fault)})
+	pl := plan{failAt: c.Request, fault: faultOf(c.Fault)}
+	if c.Watch > 0 {
+		pl = plan{cutAt: c.Watch, watchFault: watchFaults[c.Fault], watching: true}
+	}
+	p, err := w.start(pl)
 	r := Result{Case: c, What: p.struck, Exit: int(diag.ExitCode(err)), Stopped: err != nil}
 	if err != nil && !stops(diag.ExitCode(err)) {
 		w.breaks("it stopped with exit code %d: %v", r.Exit, err)
@@ -24,6 +28,7 @@ func (ref *reference) struck(s *Subject, c Case) Result {
 	}
 	w.served()
 	ref.budgets(w)
+	ref.limited(w)
 	ref.secrets(w)
 	r.Broken, r.Took = w.broken, time.Since(began)
 	return r
@@ -46,6 +51,7 @@ func (ref *reference) died(w *world, kind string, c Case, seed uint64) Result {
 	}
 	w.served()
 	ref.budgets(w)
+	ref.limited(w)
 	ref.secrets(w)
 	r.Broken, r.Took = w.broken, time.Since(began)
 	return r

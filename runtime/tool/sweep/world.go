@@ -45,6 +45,7 @@ type world struct {
 	intents map[string]*effect.Effect
 	output  bytes.Buffer
 	status  string // of the last process that ended by itself
+	limits  limits
 	broken  []string
 }
 
@@ -56,7 +57,7 @@ func newWorld(s *Subject) *world {
 func (w *world) fork() *world {
 	n := &world{
 		s: w.s, run: w.run, sim: w.sim.Clone(), disk: w.disk.Fork(), began: w.began, begun: w.begun, sent: slices.Clone(w.sent), forked: len(w.sent),
-		open: maps.Clone(w.open), intents: maps.Clone(w.intents), broken: slices.Clone(w.broken), status: w.status,
+		open: maps.Clone(w.open), intents: maps.Clone(w.intents), broken: slices.Clone(w.broken), status: w.status, limits: w.limits.fork(),
 	}
 	n.output.Write(w.output.Bytes())
 	return n
@@ -90,6 +91,7 @@ func (w *world) resume(pl plan) (*process, error) {
 
 // rollback undoes the run in another process.
 func (w *world) rollback(pl plan) (*process, error) {
+	pl.undoing = true
 	return w.again(pl, func(ctx context.Context, s host.Session) error {
 		return w.s.Host.Rollback(ctx, ctx, s, engine.RollbackOptions{})
 	})
@@ -107,7 +109,7 @@ func (w *world) again(pl plan, do func(context.Context, host.Session) error) (*p
 
 func (w *world) process(pl plan, do func(context.Context, *process) error) (*process, error) {
 	w.began++
-	w.status = ""
+	w.status, w.limits.wave, w.limits.undoing = "", nil, pl.undoing
 	ctx, kill := context.WithCancelCause(context.Background())
 	defer kill(nil)
 	p := &process{w: w, plan: pl, kill: kill}
@@ -123,7 +125,7 @@ func (w *world) with(p *process, j journal.Journal, do func(host.Session) error)
 	clock := lock.NewClock(w.sim.Clock())
 	cfg := w.sim.Config()
 	cfg.Transport = wire{p, cfg.Transport}
-	client, err := cluster.New(cfg, contextName, clock, cluster.ClientOptions{Version: w.s.Host.Version})
+	client, err := cluster.New(cfg, contextName, clock, cluster.ClientOptions{Version: w.s.Host.Version, Watch: p.plan.watching})
 	if err == nil {
 		seed := [32]byte{byte(w.began)}
 		err = do(host.Session{
@@ -147,8 +149,11 @@ func (w *world) with(p *process, j journal.Journal, do func(host.Session) error)
 }
 
 func (w *world) emit(e event.Event) {
-	if b, ok := e.Body.(*event.RunEnded); ok {
+	switch b := e.Body.(type) {
+	case *event.RunEnded:
 		w.status = b.Status
+	case *event.WaveStarted:
+		w.limits.wave = b
 	}
 	b, err := json.Marshal(e.Body)
 	if err != nil {
@@ -205,6 +210,18 @@ func stops(c diag.Code) bool {
 		return true
 	}
 	return false
+}
+
+// wayOut are the gates that don't hold a rollback (DESIGN §3).
+var wayOut = []gate.Code{"RUT003", "RUT004", gate.BackupCovers, gate.ReviewedDigest, "RUT008", "RUT014", "RUT015", "RUT017", "RUT018"}
+
+// held demands that no gate blocked what was let pass.
+func (w *world) held(i *journal.Intent) {
+	for _, f := range i.Findings {
+		if f.Verdict == gate.Block && !(w.limits.undoing && slices.Contains(wayOut, f.Code)) {
+			w.breaks("%s %s: made although %s blocks it: %s", i.Effect.Verb, i.Effect.Ref, f.Code, f.Problem)
+		}
+	}
 }
 
 // willing answers what a gate asks with yes: who sweeps wants to see the way to

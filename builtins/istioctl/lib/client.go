@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -41,20 +43,13 @@ func newSession(ctx context.Context, rc *rest.Config, revision string, timeout t
 		timeout = DefaultTimeout
 	}
 	s := &session{}
-	limited, stop := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no result after %s", timeout))
-	s.ctx, s.cancel = context.WithCancelCause(limited)
-	context.AfterFunc(s.ctx, stop)
+	s.begin(ctx, timeout)
 
-	cfg := rest.CopyConfig(rc)
-	if cfg.QPS == 0 {
-		// An analysis lists some thirty kinds once; the client-go default of 5
-		// requests a second would take longer than the server does.
-		cfg.QPS, cfg.Burst = 50, 100
+	cfg, err := s.config(rc)
+	if err != nil {
+		s.close()
+		return nil, fmt.Errorf("istio client: %w", err)
 	}
-	if cfg.ContentType == "" {
-		cfg.ContentType, cfg.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
-	}
-	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &sessionTransport{s, next} })
 	client, err := kube.NewClient(kube.NewClientConfigForRestConfig(cfg), "")
 	if err != nil {
 		s.close()
@@ -67,6 +62,18 @@ func newSession(ctx context.Context, rc *rest.Config, revision string, timeout t
 	}
 	s.CLIClient = kube.WithRevision(revision)(cli)
 	return s, nil
+}
+
+// begin makes the session's context. It ends with the caller's, but is no child
+// of it: goroutines that the precheck command leaves behind hold the session as
+// long as the process lives, and would hold the caller's run with it.
+func (s *session) begin(ctx context.Context, timeout time.Duration) {
+	own := cluster.WithAsker(context.Background(), cluster.AskerOf(ctx))
+	limited, stop := context.WithTimeoutCause(own, timeout, fmt.Errorf("no result after %s", timeout))
+	s.ctx, s.cancel = context.WithCancelCause(limited)
+	context.AfterFunc(s.ctx, stop)
+	unlink := context.AfterFunc(ctx, func() { s.cancel(context.Cause(ctx)) })
+	context.AfterFunc(s.ctx, func() { unlink() })
 }
 
 // close ends the session's requests.
@@ -119,6 +126,52 @@ func (s *session) note(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last = err
+}
+
+// config leads to the cluster behind rc for as long as the session lasts. What
+// it holds of rc is let go of then, for the same reason: behind it there may be
+// a whole simulated cluster.
+func (s *session) config(rc *rest.Config) (*rest.Config, error) {
+	url, _, err := rest.DefaultServerUrlFor(rc)
+	if err != nil {
+		return nil, err
+	}
+	rt, err := rest.TransportFor(rc)
+	if err != nil {
+		return nil, err
+	}
+	d := &detachable{}
+	d.next.Store(&rt)
+	context.AfterFunc(s.ctx, func() { d.next.Store(nil) })
+	cfg := &rest.Config{
+		Host: url.String(), UserAgent: rc.UserAgent, Timeout: rc.Timeout,
+		QPS: rc.QPS, Burst: rc.Burst, RateLimiter: rc.RateLimiter,
+		ContentConfig: rest.ContentConfig{ContentType: rc.ContentType, AcceptContentTypes: rc.AcceptContentTypes},
+		Transport:     &sessionTransport{s, d},
+	}
+	if cfg.QPS == 0 {
+		// An analysis lists some thirty kinds once; the client-go default of 5
+		// requests a second would take longer than the server does.
+		cfg.QPS, cfg.Burst = 50, 100
+	}
+	if cfg.ContentType == "" {
+		cfg.ContentType, cfg.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
+	}
+	return cfg, nil
+}
+
+// detachable is a transport that can be let go of.
+type detachable struct {
+	next atomic.Pointer[http.RoundTripper]
+}
+
+// RoundTrip implements http.RoundTripper.
+func (d *detachable) RoundTrip(req *http.Request) (*http.Response, error) {
+	next := d.next.Load()
+	if next == nil {
+		return nil, net.ErrClosed
+	}
+	return (*next).RoundTrip(req)
 }
 
 // sessionTransport ties requests to the session and notices refused lists.

@@ -1,0 +1,48 @@
+package lib
+
+import (
+	"context"
+	"net/http"
+	"runtime"
+	"testing"
+	"time"
+	"weak"
+
+	"k8s.io/client-go/rest"
+
+	"rutter.dev/rutter/runtime/sim/mesh"
+)
+
+// held is a connection of which the garbage collector can tell whether it is
+// still reachable.
+type held struct{ next http.RoundTripper }
+
+func (h *held) RoundTrip(r *http.Request) (*http.Response, error) { return h.next.RoundTrip(r) }
+
+// The precheck command leaves goroutines behind that hold its client. They must
+// not hold the connection, nor the context, and what lies behind them.
+func TestPrecheckLetsGoOfTheCluster(t *testing.T) {
+	guardHome(t)
+	spec := mesh.Default()
+	spec.Workloads = 2
+	c := simulated(t, NewInjector(), spec)
+	conn, caller := precheckOnce(t, c.Config())
+	deadline := time.Now().Add(20 * time.Second)
+	for conn.Value() != nil || caller.Value() != nil {
+		if time.Now().After(deadline) {
+			t.Fatalf("after the precheck its connection is held: %t, its context: %t", conn.Value() != nil, caller.Value() != nil)
+		}
+		runtime.GC()
+		runtime.Gosched()
+	}
+}
+
+// precheckOnce runs a precheck and returns what may be collected afterwards.
+func precheckOnce(t *testing.T, rc *rest.Config) (weak.Pointer[held], weak.Pointer[held]) {
+	h, who := &held{rc.Transport}, &held{}
+	rc.Transport = h
+	if _, err := Precheck(context.WithValue(context.Background(), held{}, who), rc, PrecheckOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return weak.Make(h), weak.Make(who)
+}

@@ -17,7 +17,7 @@ func (c *Cluster) Clone() *Cluster {
 	}
 	n.lock()
 	defer n.unlock()
-	n.st.rv, n.seq, n.now = c.st.rv, c.seq, c.now
+	n.st.rv, n.seq, n.now, n.defs = c.st.rv, c.seq, c.now, c.defs
 	for _, k := range c.deadBorn() {
 		n.st.table(k.gr).delete(nsName{k.namespace, k.name})
 	}

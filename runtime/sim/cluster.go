@@ -66,6 +66,7 @@ type Cluster struct {
 	alike    map[string]map[string]any                  // see trackNew
 	blanks   map[schema.GroupVersionKind]map[string]any // see blank
 	docs     docCache
+	defs     *definitions // shared by clones
 	log      *log
 	logErr   error // the first error of the log; ends all writing
 
@@ -144,7 +145,7 @@ func newCluster(opts Options) (*Cluster, error) {
 	c := &Cluster{
 		opts: opts, st: newStore(), reg: newRegistry(), now: opts.Clock0.UTC().Truncate(time.Second),
 		watchers: map[*watcher]bool{}, managers: map[managerKey]*managedfields.FieldManager{}, alike: map[string]map[string]any{}, blanks: map[schema.GroupVersionKind]map[string]any{},
-		webhooks: map[schema.GroupResource][]*webhook{},
+		webhooks: map[schema.GroupResource][]*webhook{}, defs: &definitions{},
 	}
 	c.sched.init(opts.Controllers)
 	return c, c.beBorn()

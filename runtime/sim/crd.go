@@ -63,8 +63,10 @@ func (l *lazy[T]) get(build func() (T, error)) (T, error) {
 }
 
 // definition is the resource that a stored CustomResourceDefinition describes.
-func (e *entry) definition() (*resource, error) {
-	return e.def.get(func() (*resource, error) { return newCRD(e.obj) })
+func (e *entry) definition(d *definitions) (*resource, error) {
+	return e.def.get(func() (*resource, error) {
+		return d.spec(e.obj.Object["spec"]).resource.get(func() (*resource, error) { return newCRD(e.obj) })
+	})
 }
 
 // newCRD makes the resource that a stored CustomResourceDefinition describes.

@@ -29,8 +29,9 @@ import (
 // packages'. What puts them together there (apiextensions/validation) links
 // the whole of k8s.io/apiserver, so it is done again here, without the
 // estimates of what rules cost.
-func definitionErrors(obj, old *unstructured.Unstructured) field.ErrorList {
-	next, err := internalDefinition(obj)
+func (c *Cluster) definitionErrors(obj, old *unstructured.Unstructured) field.ErrorList {
+	forms := c.defs.spec(obj.Object["spec"])
+	next, err := internalDefinition(obj, forms)
 	if err != nil {
 		return field.ErrorList{field.InternalError(nil, err)}
 	}
@@ -48,10 +49,10 @@ func definitionErrors(obj, old *unstructured.Unstructured) field.ErrorList {
 	}
 	errs = append(errs, versionErrors(next, spec)...)
 	if old == nil {
-		return append(errs, schemaErrors(next, spec)...)
+		return append(errs, forms.schemaErrors(next, spec)...)
 	}
 	if !kinds.Equal(obj.Object["spec"], old.Object["spec"]) {
-		errs = append(errs, schemaErrors(next, spec)...)
+		errs = append(errs, forms.schemaErrors(next, spec)...)
 	}
 	for _, f := range []struct {
 		at  []string
@@ -74,20 +75,38 @@ func definitionErrors(obj, old *unstructured.Unstructured) field.ErrorList {
 	return errs
 }
 
-func internalDefinition(obj *unstructured.Unstructured) (*apiextensions.CustomResourceDefinition, error) {
-	var def apiextensionsv1.CustomResourceDefinition
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(obj.Object, &def); err != nil {
+// internalDefinition is obj as the API server's packages judge it. Its spec may
+// be shared.
+func internalDefinition(obj *unstructured.Unstructured, forms *specForms) (*apiextensions.CustomResourceDefinition, error) {
+	spec, err := forms.internal.get(func() (*apiextensions.CustomResourceDefinitionSpec, error) { return internalSpec(obj.Object["spec"]) })
+	if err != nil {
 		return nil, err
 	}
-	if len(def.Status.StoredVersions) == 0 { // establish sets it
-		for _, v := range def.Spec.Versions {
+	out := &apiextensions.CustomResourceDefinition{Spec: *spec}
+	out.Name = obj.GetName()
+	status, _ := obj.Object["status"].(map[string]any)
+	stored, _ := status["storedVersions"].([]any) // normalize has seen to it
+	for _, v := range stored {
+		out.Status.StoredVersions = append(out.Status.StoredVersions, fmt.Sprint(v))
+	}
+	if len(stored) == 0 { // establish sets it
+		for _, v := range spec.Versions {
 			if v.Storage {
-				def.Status.StoredVersions = []string{v.Name}
+				out.Status.StoredVersions = []string{v.Name}
 			}
 		}
 	}
+	return out, nil
+}
+
+func internalSpec(spec any) (*apiextensions.CustomResourceDefinitionSpec, error) {
+	var def apiextensionsv1.CustomResourceDefinition
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(map[string]any{"spec": spec}, &def); err != nil {
+		return nil, err
+	}
 	out := &apiextensions.CustomResourceDefinition{}
-	return out, apiextensionsv1.Convert_v1_CustomResourceDefinition_To_apiextensions_CustomResourceDefinition(&def, out, nil)
+	err := apiextensionsv1.Convert_v1_CustomResourceDefinition_To_apiextensions_CustomResourceDefinition(&def, out, nil)
+	return &out.Spec, err
 }
 
 // versionErrors judges the versions: one is stored, each stored one is there.
@@ -128,6 +147,12 @@ func shown(v any) any {
 		return v
 	}
 	return json.RawMessage(b)
+}
+
+// schemaErrors judges the schemas of def, whose spec's forms f are.
+func (f *specForms) schemaErrors(def *apiextensions.CustomResourceDefinition, spec *field.Path) field.ErrorList {
+	errs, _ := f.errs.get(func() (field.ErrorList, error) { return schemaErrors(def, spec), nil })
+	return errs
 }
 
 // schemaErrors judges the schemas: structural, with defaults that fit, and

@@ -88,7 +88,7 @@ func (c *Cluster) crdChanged(ch change) {
 	if ch.prev != nil && old != nil && !specChanged(c.reg.byName[grCRDs], ch.prev.obj, ch.next.obj) {
 		return
 	}
-	r, err := ch.next.definition()
+	r, err := ch.next.definition(c.defs)
 	if err != nil {
 		return // validation has refused what cannot be decoded
 	}

@@ -20,6 +20,14 @@ func (c *Cluster) normalize(res *resource, obj *unstructured.Unstructured, o wri
 	if res.crd != nil {
 		return res.crd.normalize(res, obj, o)
 	}
+	if res.gr() == grCRDs {
+		return c.normalizeDefinition(res, obj, o)
+	}
+	return normalizeTyped(res, obj, o)
+}
+
+// normalizeTyped is normalize for a built-in kind.
+func normalizeTyped(res *resource, obj *unstructured.Unstructured, o writeOptions) (*unstructured.Unstructured, error) {
 	gvk := res.gvk(o.version)
 	typed, err := kinds.Scheme().New(gvk)
 	if err != nil {
@@ -147,7 +155,7 @@ func (c *Cluster) prepareUpdate(res *resource, cur, next *unstructured.Unstructu
 	keepOnUpdate(res, cur, next)
 	var err error
 	if !o.controller {
-		if next, err = c.normalize(res, next, o); err != nil {
+		if next, err = c.normalizeLike(res, cur, next, o); err != nil {
 			return nil, err
 		}
 	}
@@ -215,7 +223,7 @@ func (c *Cluster) validateCreate(res *resource, obj *unstructured.Unstructured, 
 			errs = append(errs, admissionErrors(res, obj)...)
 			errs = append(errs, quotaErrors(res, obj)...)
 			if res.gr() == grCRDs && !o.load {
-				errs = definitionErrors(obj, nil) // of the metadata, too
+				errs = c.definitionErrors(obj, nil) // of the metadata, too
 			}
 		}
 	}
@@ -236,7 +244,7 @@ func (c *Cluster) validateUpdate(res *resource, cur, next *unstructured.Unstruct
 		errs = append(errs, admissionErrors(res, next)...)
 		errs = append(errs, quotaErrors(res, next)...)
 		if res.gr() == grCRDs && !o.load {
-			errs = append(definitionErrors(next, cur), errs...)
+			errs = append(c.definitionErrors(next, cur), errs...)
 		}
 	}
 	return invalid(res, next.GetName(), errs)

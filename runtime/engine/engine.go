@@ -246,7 +246,7 @@ func statusOf(err error) journal.RunStatus {
 		return journal.RunDone
 	case errors.Is(err, ErrInDoubt), errors.Is(err, ErrDiverged):
 		return journal.RunInDoubt
-	case errors.Is(err, ErrInterrupted), errors.Is(err, context.Canceled), errors.Is(err, lock.ErrLost):
+	case errors.Is(err, ErrInterrupted), errors.Is(err, context.Canceled), errors.Is(err, lock.ErrLost), errors.Is(err, journal.ErrTaken):
 		return journal.RunInterrupted
 	case errors.As(err, &refusal), errors.Is(err, ErrNotApproved):
 		return journal.RunRefused
@@ -261,7 +261,7 @@ func exitCode(err error) diag.Code {
 	case journal.RunInDoubt:
 		return diag.InDoubt
 	case journal.RunInterrupted:
-		if errors.Is(err, lock.ErrLost) {
+		if errors.Is(err, lock.ErrLost) || errors.Is(err, journal.ErrTaken) {
 			return diag.InDoubt
 		}
 		return diag.Interrupted
@@ -305,6 +305,13 @@ func (e *Engine) journalError(err error) error {
 	var d *diag.Error
 	if errors.As(err, &d) {
 		return e.doomed(err)
+	}
+	if errors.Is(err, journal.ErrTaken) {
+		return e.doomed(&diag.Error{
+			Code: diag.InDoubt, Subject: "run " + e.run.ID, Problem: "it was taken up elsewhere", Err: journal.ErrTaken,
+			Changed: fmt.Sprintf("%d objects before that; nothing since by this process", e.ledger.changed),
+			Next:    "rutter show " + e.run.ID,
+		})
 	}
 	return e.doomed(&diag.Error{
 		Code: diag.Failed, Subject: "run " + e.run.ID + ": journal", Problem: "cannot be written", Err: broken(err),

@@ -38,7 +38,7 @@ func (e *Engine) lay(err error, status journal.RunStatus) error {
 	if cp.Expect == "" {
 		cp.Expect = expectedRight(err)
 	}
-	if cp.Next == "" || status == journal.RunInterrupted {
+	if cp.Next == "" || status == journal.RunInterrupted && !errors.Is(err, journal.ErrTaken) {
 		cp.Next = e.next(err)
 	}
 	cp.Err = e.plain(&cp, status)

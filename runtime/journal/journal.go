@@ -21,6 +21,9 @@ var (
 	ErrBroken = errors.New("the journal is broken: an earlier write to it failed")
 	// ErrLocked: another process holds the run.
 	ErrLocked = errors.New("another process holds the run")
+	// ErrTaken: another process has written the run since this one did, as only
+	// in the cluster it can. That one's journal is the run's.
+	ErrTaken = errors.New("another process writes this run")
 	// ErrDamaged: a record before the end does not verify.
 	ErrDamaged = errors.New("the journal is damaged")
 	// ErrNewer: written by a later rutter.

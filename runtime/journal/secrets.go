@@ -264,7 +264,7 @@ func (s *Secrets) replace(o *cluster.Object, version string) (*cluster.Object, e
 		return err
 	})
 	if errors.Is(err, cluster.ErrConflict) {
-		err = fmt.Errorf("another process writes this run: %w", err)
+		err = fmt.Errorf("%w: %w", ErrTaken, err)
 	}
 	return got, err
 }

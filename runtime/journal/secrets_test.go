@@ -120,7 +120,7 @@ func TestTwoProcessesOnOneJournal(t *testing.T) {
 	if _, err := b.Append(&Resume{}, true); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.Append(&Log{}, true); !errors.Is(err, ErrBroken) || !strings.Contains(err.Error(), "another process writes this run") {
+	if _, err := a.Append(&Log{}, true); !errors.Is(err, ErrBroken) || !errors.Is(err, ErrTaken) {
 		t.Fatalf("%v", err)
 	}
 	if n := count(t, b); n != len(bodiesOfRun())+1 {

@@ -1,8 +1,11 @@
 package istioctl
 
 import (
+	"context"
+
 	"rutter.dev/rutter/builtins/istioctl/lib"
 	"rutter.dev/rutter/runtime/builtin"
+	"rutter.dev/rutter/runtime/cluster"
 )
 
 type analyzeArgs struct {
@@ -46,6 +49,30 @@ Findings are returned, not raised.`,
 			return sorted(found), nil
 		},
 	})
+}
+
+// Mistakes are the errors and warnings that the analyzers of istioctl find in
+// the mesh behind r, a line each. It only reads, and ends with ctx.
+func Mistakes(ctx context.Context, r cluster.Reader) ([]string, error) {
+	cr, err := configReader(r)
+	if err != nil {
+		return nil, err
+	}
+	found, err := lib.Analyze(ctx, cr.ReadOnlyConfig(), lib.AnalyzeOptions{})
+	if err != nil {
+		return nil, err
+	}
+	a := sorted(found)
+	var out []string
+	for _, l := range []struct {
+		level string
+		lines []string
+	}{{"error", a.Errors}, {"warning", a.Warnings}} {
+		for _, line := range l.lines {
+			out = append(out, l.level+": "+line)
+		}
+	}
+	return out, nil
 }
 
 // sorted parts findings by their level; their order stays.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rutter.dev/rutter/builtins/istioctl"
 	"rutter.dev/rutter/cmd/cli/view"
 	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/engine"
@@ -246,7 +247,7 @@ func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal,
 	}
 	return carry(h, host.Session{
 		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers), Policy: policy, Sealer: sealer, Lock: a.locking(t),
-		Evidence: evidenceIn(dir),
+		Evidence: evidenceIn(dir), Analyze: istioctl.Mistakes,
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
+	"rutter.dev/rutter/builtins/istioctl"
 	"rutter.dev/rutter/builtins/istioctl/lib"
 	"rutter.dev/rutter/runbooks"
 	"rutter.dev/rutter/runtime/diag"
@@ -140,7 +141,7 @@ func (a *app) begin(ctx context.Context, h *host.Host, f *runFlags, renderer *li
 	}
 	return carry(host.Session{
 		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers),
-		Policy: policy, Sealer: sealer, Lock: a.locking(&f.target), Invocation: inv, Evidence: evidenceIn(dir),
+		Policy: policy, Sealer: sealer, Lock: a.locking(&f.target), Invocation: inv, Evidence: evidenceIn(dir), Analyze: istioctl.Mistakes,
 	})
 }
 

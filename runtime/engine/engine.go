@@ -65,6 +65,9 @@ type Options struct {
 	// Evidence writes what was found when a step failed into the run's folder,
 	// and gives the file's path; nil keeps none.
 	Evidence func(name string, content []byte) (path string, err error)
+	// Analyze looks for mistakes in the mesh's configuration and says a line of
+	// each, for the evidence of a failure. It only reads; nil says nothing.
+	Analyze func(ctx context.Context, r cluster.Reader) ([]string, error)
 }
 
 // Approver answers for the operator.

@@ -25,6 +25,10 @@ const (
 	evidencePods    = 5 // of one workload
 	evidenceEvents  = 20
 	evidenceLines   = 100 // of a container's log
+	evidenceLine    = 2 << 10
+	evidenceLog     = 16 << 10
+	evidenceSize    = 256 << 10 // of all of it
+	evidenceNotes   = 50        // of the analysis
 )
 
 // failedStep is the innermost step that an error came through; "" for none.
@@ -42,7 +46,8 @@ func failedStep(err error) string {
 // collect writes down what a person would look up after a failure, while it is
 // still there to be seen: what is not ready of what the step touched and of the
 // control planes, with conditions, pods, events and the last lines of their
-// logs. What cannot be read says so; it never makes a failure worse.
+// logs, and what an analysis of the mesh finds. What cannot be read says so; it
+// never makes a failure worse. Secrets are taken out of it, and it is bounded.
 func (e *Engine) collect(err error) (file string) {
 	step := failedStep(err)
 	if e.o.Evidence == nil || step == "" || e.soft.Err() != nil {
@@ -61,8 +66,9 @@ func (e *Engine) collect(err error) (file string) {
 	if len(w.objects) == 0 {
 		return ""
 	}
+	w.analysis(e.o.Analyze)
 	name := fmt.Sprintf("failure-%d.txt", e.ledger.failures+1)
-	path, werr := e.o.Evidence(name, []byte(event.Clean(w.text.String())))
+	path, werr := e.o.Evidence(name, []byte(w.bounded()))
 	if werr != nil {
 		e.emit("", &event.Log{Level: "warn", Message: "evidence could not be kept: " + werr.Error()})
 		return ""
@@ -111,6 +117,12 @@ type witness struct {
 	r       cluster.Reader
 	text    strings.Builder
 	objects []string
+	secrets redactor
+}
+
+// bounded is what was seen, as it may be kept.
+func (w *witness) bounded() string {
+	return head(w.secrets.text(event.Clean(w.text.String())), evidenceSize)
 }
 
 func (w *witness) say(format string, args ...any) { fmt.Fprintf(&w.text, format+"\n", args...) }
@@ -192,6 +204,7 @@ func (w *witness) pods(o *cluster.Object) []*cluster.Object {
 
 // pod describes a pod: why it is not ready, its containers, and their last words.
 func (w *witness) pod(p *cluster.Object) {
+	w.secrets.learnOf(w.ctx, w.r, p)
 	_, _, why := cluster.Ready(p)
 	w.say("   -- pod/%s: %s", p.GetName(), why)
 	for _, field := range []string{"initContainerStatuses", "containerStatuses"} {
@@ -229,7 +242,8 @@ func (w *witness) logs(p *cluster.Object, container string, previous bool) {
 	case strings.TrimSpace(text) == "":
 		w.say("      %s of %s: empty", which, container)
 	default:
-		w.say("      %s of %s, the last %d lines:\n%s", which, container, evidenceLines, strings.TrimRight(text, "\n"))
+		// Redacted before it is cut: of a secret that is cut, the rest is one too.
+		w.say("      %s of %s, the last %d lines:\n%s", which, container, evidenceLines, tail(w.secrets.text(strings.TrimRight(text, "\n")), evidenceLog))
 	}
 }
 
@@ -254,5 +268,29 @@ func (w *witness) events(namespace string, names map[string]bool) {
 	slices.Sort(lines)
 	for _, l := range lines[max(0, len(lines)-evidenceEvents):] {
 		w.say("   %s", l)
+	}
+}
+
+// analysis adds what the analyzers say of the mesh's configuration.
+func (w *witness) analysis(analyze func(context.Context, cluster.Reader) ([]string, error)) {
+	if analyze == nil {
+		return
+	}
+	found, err := analyze(w.ctx, w.r)
+	switch {
+	case err != nil:
+		w.say("\n== the analysis of the mesh's configuration failed: %v", err)
+		return
+	case len(found) == 0:
+		w.say("\n== the analysis of the mesh's configuration found nothing")
+		return
+	}
+	w.say("\n== the analysis of the mesh's configuration")
+	for i, line := range found {
+		if i == evidenceNotes {
+			w.say("   … and %d more", len(found)-i)
+			return
+		}
+		w.say("   %s", line)
 	}
 }

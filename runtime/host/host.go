@@ -54,6 +54,9 @@ type Session struct {
 	// Evidence writes a file into the run's folder and gives its path; nil where
 	// there is none.
 	Evidence func(name string, content []byte) (path string, err error)
+	// Analyze is asked about the mesh's configuration when a step failed; nil is
+	// not.
+	Analyze func(ctx context.Context, r cluster.Reader) ([]string, error)
 }
 
 // Runbook is a loaded runbook, ready to be run once.
@@ -226,7 +229,7 @@ func (h *Host) options(s Session, begin journal.Begin, rb *Runbook, p *interp.Pa
 	}
 	o := engine.Options{
 		Env: s.Env, Cluster: s.Cluster, Journal: s.Journal, Sink: s.Sink, Builtins: h.Builtins, Codec: codec,
-		Policy: s.Policy, Sealer: s.Sealer, Approver: s.Approver, Lock: s.Lock, Begin: begin, Rutter: h.Version, Evidence: s.Evidence,
+		Policy: s.Policy, Sealer: s.Sealer, Approver: s.Approver, Lock: s.Lock, Begin: begin, Rutter: h.Version, Evidence: s.Evidence, Analyze: s.Analyze,
 	}
 	if rb == nil { // only ever for a rollback
 		o.Invoke = invokeBare

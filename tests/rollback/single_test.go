@@ -404,20 +404,46 @@ def run(p):
 
 func TestEvidence(t *testing.T) {
 	w := laboratory(t).world(t)
+	w.said = "\nconnecting as app with hunter22, token=abcdefgh\n" + strings.Repeat("and so on\n", 10_000) + "cannot connect\n"
+	secret := &cluster.Object{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "database", "namespace": "shop"},
+		"data": map[string]any{"password": "aHVudGVyMjI="},
+	}}
+	virtual := &cluster.Object{Object: map[string]any{
+		"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": map[string]any{"name": "astray", "namespace": "shop"},
+		"spec": map[string]any{"hosts": []any{"astray"}, "gateways": []any{"nowhere"}, "http": []any{
+			map[string]any{"route": []any{map[string]any{"destination": map[string]any{"host": "astray"}}}},
+		}},
+	}}
+	if err := w.sim.Load([]*cluster.Object{secret, virtual}); err != nil {
+		t.Fatal(err)
+	}
 	w.source = header + `
 def run(p):
     step("break", broken)
 
 def broken():
-    kube.patch("deploy/checkout", {"spec": {"template": {"metadata": {"annotations": {"sim.rutter.dev/crash-loop": "true"}}}}}, namespace = "shop")
+    kube.patch("deploy/checkout", {"spec": {"template": {
+        "metadata": {"annotations": {"sim.rutter.dev/crash-loop": "true"}},
+        "spec": {"volumes": [{"name": "database", "secret": {"secretName": "database"}}]},
+    }}}, namespace = "shop", type = "strategic")
     kube.wait("deploy/checkout", namespace = "shop", timeout = "2m")
 `
+	before := stateOf(t, w.sim)
 	err := w.run(context.Background())
 	if diag.ExitCode(err) != diag.Failed {
 		t.Fatalf("the run did not fail as meant: %v", err)
 	}
 	text := w.files["failure-1.txt"]
-	for _, want := range []string{"deployment.apps/checkout in shop is not ready: ", "CrashLoopBackOff", "pod/checkout-", "run test, step \"break\""} {
+	for _, told := range []string{"hunter22", "aHVudGVyMjI=", "abcdefgh"} {
+		if strings.Contains(text, told) {
+			t.Errorf("the evidence tells the secret %s", told)
+		}
+	}
+	if len(text) > 300<<10 {
+		t.Errorf("the evidence has %d bytes", len(text))
+	}
+	for _, want := range []string{"deployment.apps/checkout in shop is not ready: ", "CrashLoopBackOff", "pod/checkout-", "run test, step \"break\"", "cannot connect", "VirtualService shop/astray", "IST0101"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the evidence lacks %q; it says:\n%s", want, text)
 		}
@@ -429,7 +455,7 @@ def broken():
 	if err := w.rollback(engine.RollbackOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	same(t, w.state(), stateOf(t, w.lab.before))
+	same(t, w.state(), before)
 }
 
 // What others undid of a run is shown before its resume does anything.

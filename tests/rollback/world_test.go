@@ -146,6 +146,7 @@ type world struct {
 	yes    bool // and to a plan
 	asked  []gate.Finding
 	files  map[string]string // evidence
+	said   string            // in every container's log, beside what is there
 	source string            // of the runbook; "" for the in-place upgrade
 }
 
@@ -174,7 +175,7 @@ func (w *world) Leave(_ context.Context, fs []gate.Finding) (string, bool, error
 func (w *world) session(j journal.Journal) (host.Session, error) {
 	client, err := cluster.New(w.sim.Config(), "sim", w.sim.Clock(), cluster.ClientOptions{})
 	return host.Session{
-		Env: &env.Env{Clock: w.sim.Clock()}, Cluster: client, Journal: j, Approver: w, Sealer: w.lab.sealer,
+		Env: &env.Env{Clock: w.sim.Clock()}, Cluster: chatty{client, w.said}, Analyze: istioctl.Mistakes, Journal: j, Approver: w, Sealer: w.lab.sealer,
 		Sink: event.SinkFunc(func(e event.Event) {
 			w.events = append(w.events, e)
 			if w.on != nil {
@@ -186,6 +187,18 @@ func (w *world) session(j journal.Journal) (host.Session, error) {
 			return name, nil
 		},
 	}, err
+}
+
+// chatty is a cluster in which every container says something.
+type chatty struct {
+	*cluster.Client
+	said string
+}
+
+// Logs implements cluster.Reader.
+func (c chatty) Logs(ctx context.Context, namespace, pod, container string, lines int64, previous bool) (string, error) {
+	text, err := c.Client.Logs(ctx, namespace, pod, container, lines, previous)
+	return text + c.said, err
 }
 
 // run begins the run; soft is what an operator's interrupt ends.

@@ -30,7 +30,7 @@ func (c *Cluster) injectBy(h *webhook, v *review) error {
 	case err != nil && h.failIgnore, err == nil && out == nil:
 		return nil
 	case err != nil:
-		return denied(h.name, err.Error())
+		return refusedBy(h.name, err.Error())
 	}
 	return v.take(out)
 }

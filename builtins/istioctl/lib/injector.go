@@ -65,17 +65,14 @@ func NewInjector() *Injector { return &Injector{} }
 
 // Inject implements sim.Injector. It returns a changed copy, or the pod itself
 // when injection policy, labels, annotations or host networking say no. The
-// error is the webhook's refusal, or says which ConfigMap key is unusable.
+// error is the webhook's refusal in its own words, or says which ConfigMap key
+// is unusable.
 func (i *Injector) Inject(in sim.InjectionRequest) (*unstructured.Unstructured, error) {
 	hook, err := i.hook(in)
 	if err != nil {
 		return nil, fmt.Errorf("injection webhook of revision %q: %w", in.Revision, err)
 	}
-	out, err := hook.inject(in)
-	if err != nil {
-		return nil, fmt.Errorf("injection webhook of revision %q: %w", in.Revision, err)
-	}
-	return out, nil
+	return hook.inject(in)
 }
 
 // hook returns the webhook for the request's configuration. The texts are

@@ -301,17 +301,15 @@ func (d *daemon) writeStatus() time.Duration {
 			continue
 		}
 		scheduled++
-		oldPod, newPod := d.pair(n)
-		pod := newPod
-		if pod == nil || (oldPod != nil && !ready(pod) && ready(oldPod)) {
-			pod = oldPod
-		}
-		if newPod != nil {
+		pod := d.pods[n][0] // the oldest stands for its node, also while it ends and beside one of a surge
+		if d.isNew(pod) {
 			updated++
 		}
-		if pod != nil && ready(pod) {
+		// One that ends counts until its containers are gone: beside it, in a
+		// surge, another one is ready.
+		if isTrue(pod, "Ready") {
 			nReady++
-			if d.isAvailable(pod) {
+			if deleting(pod) || d.isAvailable(pod) {
 				nAvailable++
 			}
 		}

@@ -47,15 +47,20 @@ type injectorValues struct {
 	} `json:"pilot"`
 }
 
-// Inject implements sim.Injector. A pod that uses the host's network, that was
-// injected before, or whose annotation refuses injection (the label is the
-// webhook's selectors' to judge), is returned as it is.
+// Inject implements sim.Injector. A pod that uses the host's network, of a
+// namespace of Kubernetes itself, that was injected before, or whose annotation refuses injection where its label does
+// not ask for it (the rest of the label is the webhook's selectors' to judge), is
+// returned as it is.
 func (StubInjector) Inject(in sim.InjectionRequest) (*unstructured.Unstructured, error) {
 	pod := in.Pod.DeepCopy()
 	if host, _, _ := unstructured.NestedBool(pod.Object, "spec", "hostNetwork"); host {
 		return pod, nil
 	}
-	if notes := pod.GetAnnotations(); notes["sidecar.istio.io/status"] != "" || notes["sidecar.istio.io/inject"] == "false" {
+	if slices.Contains(ignoredNamespaces(), in.Pod.GetNamespace()) {
+		return pod, nil
+	}
+	label, notes := pod.GetLabels()["sidecar.istio.io/inject"], pod.GetAnnotations()
+	if injectedBefore(pod) || notes["sidecar.istio.io/inject"] == "false" && label != "true" {
 		return pod, nil
 	}
 	var v injectorValues
@@ -68,6 +73,27 @@ func (StubInjector) Inject(in sim.InjectionRequest) (*unstructured.Unstructured,
 	}
 	s.inject()
 	return pod, nil
+}
+
+// injectedBefore reports whether a pod has its sidecar; the annotation alone
+// does not say so.
+func injectedBefore(pod *unstructured.Unstructured) bool {
+	if pod.GetAnnotations()["sidecar.istio.io/status"] == "" {
+		return false
+	}
+	spec, _ := pod.Object["spec"].(object)
+	for _, field := range []string{"containers", "initContainers"} {
+		if list, _ := spec[field].([]any); slices.ContainsFunc(list, named(ProxyContainer)) {
+			return true
+		}
+	}
+	return false
+}
+
+// ignoredNamespaces are those whose pods istiod never injects, whatever their
+// labels (istio.io/istio pkg/kube/inject, IgnoredNamespaces).
+func ignoredNamespaces() []string {
+	return []string{"kube-system", "kube-public", "kube-node-lease", "local-path-storage"}
 }
 
 type stub struct {

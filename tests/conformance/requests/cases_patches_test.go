@@ -33,7 +33,7 @@ var strategicCases = []scenario{
 	strategicOn("wrong types", spec(`containers: {name: app}`), spec(`containers: [{image: nameless}]`), `{template: []}`, `[]`),
 	{name: "strategic merge/deployment", steps: []step{
 		create("deployments", idle), idleSettled, strategic("deployments/a", `{spec: {template: {spec: {containers: [{name: app, image: "app:2"}]}}}}`), idleSettled,
-		strategic("deployments/a", `{spec: {strategy: {$retainKeys: [type], type: Recreate}}}`), strategic("deployments/a", `{spec: {strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 2}}}}`),
+		strategic("deployments/a", `{spec: {strategy: {$retainKeys: [type], type: Recreate}}}`), idleSettled, strategic("deployments/a", `{spec: {strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 2}}}}`),
 		strategic("deployments/a", `{spec: {selector: {matchLabels: {more: x}}}}`),
 	}},
 	{name: "strategic merge/service ports", steps: []step{

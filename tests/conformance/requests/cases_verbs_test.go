@@ -80,7 +80,7 @@ var verbTable = []verbCase{
 	{"services", `spec: {selector: {app: a}, ports: [{port: 80}]}`, `{spec: {sessionAffinity: ClientIP}}`, nil},
 	{"pods", `spec: {schedulerName: nobody, containers: [{name: app, image: "example/app:1"}]}`, `{spec: {containers: [{name: app, image: "example/app:2"}]}}`, nil},
 	{"podtemplates", `template: ` + podTemplate, `{template: {spec: {hostNetwork: true}}}`, nil},
-	{"replicationcontrollers", `spec: {replicas: 0, template: ` + podTemplate + `}`, `{spec: {minReadySeconds: 3}}`, nil},
+	{"replicationcontrollers", `spec: {replicas: 0, template: ` + podTemplate + `}`, `{spec: {minReadySeconds: 3}}`, observed},
 	{"endpoints", `subsets: [{addresses: [{ip: 10.0.0.7}], ports: [{port: 80}]}]`, `{subsets: [{addresses: [{ip: 10.0.0.8}], ports: [{port: 81}]}]}`, nil},
 	{"limitranges", `spec: {limits: [{type: Container, default: {cpu: 100m}}]}`, `{spec: {limits: [{type: Container, default: {cpu: 0.5}}]}}`, nil},
 	{"namespaces", ``, `{metadata: {labels: {istio-injection: enabled}}}`, nil},

@@ -2,13 +2,13 @@ package requests
 
 import "fmt"
 
-// steered are the annotations by which the pods of both sides take two seconds
-// to become ready.
-const steered = `{sim.rutter.dev/ready-after: 2s}`
+// gated are the annotations by which the pods of both sides run, and become
+// ready when follow releases them.
+const gated = `{sim.rutter.dev/never-ready: "true"}`
 
-// pods is a pod template whose readiness takes a while.
+// podsOf is a template of pods that are gated.
 func podsOf(app, image, more string) string {
-	return fmt.Sprintf(`{metadata: {labels: {app: %s}, annotations: %s}, spec: {containers: [{name: app, image: %q}]%s}}`, app, steered, image, comma(more))
+	return fmt.Sprintf(`{metadata: {labels: {app: %s}, annotations: %s}, spec: {containers: [{name: app, image: %q}]%s}}`, app, gated, image, comma(more))
 }
 
 // workload is a Deployment, StatefulSet or DaemonSet of image app:1.

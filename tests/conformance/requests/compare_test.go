@@ -24,7 +24,24 @@ type difference struct {
 }
 
 func (d difference) String() string {
-	return fmt.Sprintf("#%d %s\n    %s\n      real %s\n      sim  %s", d.request, d.title, d.field, d.want, d.got)
+	want, got := apart(d.want, d.got)
+	return fmt.Sprintf("#%d %s\n    %s\n      real %s\n      sim  %s", d.request, d.title, d.field, want, got)
+}
+
+// apart cuts long texts to where they differ.
+func apart(a, b string) (string, string) {
+	const long, around = 400, 120
+	if len(a) <= long && len(b) <= long {
+		return a, b
+	}
+	i := 0
+	for i < min(len(a), len(b)) && a[i] == b[i] {
+		i++
+	}
+	cut := func(s string) string {
+		return "…" + s[max(0, min(i, len(s))-around):min(len(s), i+2*around)] + "…"
+	}
+	return cut(a), cut(b)
 }
 
 // compare lays two transcripts side by side.

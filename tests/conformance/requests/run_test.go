@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"sigs.k8s.io/yaml"
 )
@@ -25,9 +24,8 @@ type target struct {
 	pass func(ctx context.Context) error
 	// patience is how often pass is called before a wait has failed.
 	patience int
-	// long is how long a state of a rollout has to last, in real time, to be
-	// recorded; zero on a simulated cluster, where each instant is looked at.
-	long time.Duration
+	// simulated is the one that may differ: a wait in vain is an answer there.
+	simulated bool
 	// compact drops the history before the present resourceVersion.
 	compact func(ctx context.Context) error
 }
@@ -199,7 +197,7 @@ func (q *request) do(r *runner) {
 	}
 	if q.poll != nil || q.gone {
 		if err := r.await(url, q.met); err != nil {
-			if r.target.long == 0 { // it differs from the real server, and the case goes on
+			if r.target.simulated { // it differs from the real server, and the case goes on
 				r.answers = append(r.answers, answer{title: q.title(), lines: []line{{"http", "waited in vain"}}})
 				return
 			}

@@ -39,7 +39,7 @@ func simulated(t testing.TB, version string) target {
 		t.Fatal(err)
 	}
 	tg := target{
-		name: "simulated cluster", host: cfg.Host, client: steady{rt}, patience: 480,
+		name: "simulated cluster", host: cfg.Host, client: steady{rt}, patience: 480, simulated: true,
 		pass:    func(context.Context) error { c.Advance(250 * time.Millisecond); return nil },
 		compact: func(context.Context) error { c.Compact(); return nil },
 	}

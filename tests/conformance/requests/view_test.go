@@ -68,8 +68,9 @@ var (
 	replicaSet = regexp.MustCompile(`ReplicaSet "[a-z0-9-]*-([a-z0-9]+)"`)
 
 	uuid    = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	sealed  = regexp.MustCompile(`-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----`)
 	moment  = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
-	version = regexp.MustCompile(`((?i:resource ?version(?: in precondition| in object meta)?): "?|ResourceVersion in the precondition \(|in record \(|current: |old resource version: \d+ \()(\d+)`)
+	version = regexp.MustCompile(`(\\*"resourceVersion\\*":\\*"|(?i:resource ?version(?: in precondition| in object meta)?): "?|ResourceVersion in the precondition \(|in record \(|current: |old resource version: \d+ \()(\d+)`)
 )
 
 // text normalizes a string.
@@ -82,6 +83,7 @@ func (n *names) text(s string) string {
 	}
 	s = version.ReplaceAllString(s, "$1<rv>")
 	s = version.ReplaceAllString(s, "$1<rv>")
+	s = sealed.ReplaceAllString(s, "<certificate>")
 	return moment.ReplaceAllString(s, "<time>")
 }
 
@@ -103,6 +105,12 @@ func (n *names) study(obj map[string]any) {
 			if m, ok := x.(map[string]any); ok {
 				n.study(m)
 			}
+		}
+	}
+	volumes, _ := lookup(obj, "spec.volumes").([]any)
+	for _, v := range volumes {
+		if s, _ := lookup(v, "name").(string); strings.HasPrefix(s, "kube-api-access-") {
+			n.learn(s, "volume")
 		}
 	}
 	conditions, _ := lookup(obj, "status.conditions").([]any)
@@ -316,10 +324,24 @@ func (n *names) managed(a *answer, v any) {
 		if s := m["subresource"]; s != nil {
 			id += fmt.Sprintf(" %v", s)
 		}
-		lines = append(lines, line{fmt.Sprintf("%s %v]", id, m["apiVersion"]), n.text(compact(m["fieldsV1"]))})
+		lines = append(lines, line{fmt.Sprintf("%s %v]", id, m["apiVersion"]), compact(n.keys(m["fieldsV1"]))})
 	}
 	slices.SortFunc(lines, func(a, b line) int { return strings.Compare(a.field, b.field) })
 	a.lines = append(a.lines, lines...)
+}
+
+// keys normalizes the keys of a tree, some of which name uids, so that they are
+// in one order on all servers.
+func (n *names) keys(v any) any {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return v
+	}
+	out := map[string]any{}
+	for k, x := range m {
+		out[n.text(k)] = n.keys(x)
+	}
+	return out
 }
 
 func compact(v any) string {

@@ -37,6 +37,15 @@ func BinariesHere() (Binaries, error) {
 	return Binaries{Kubebox: filepath.Join(out, "kubebox"), Istiobox: filepath.Join(out, "istiobox")}, nil
 }
 
+// Ensure is Build, or BinariesHere where RUTTER_E2E_BUILT says that make has
+// just built them: to find that out again takes Go several seconds.
+func Ensure(ctx context.Context) (Binaries, error) {
+	if os.Getenv("RUTTER_E2E_BUILT") != "" {
+		return BinariesHere()
+	}
+	return Build(ctx)
+}
+
 // Build builds the binaries into bin/e2e of the repository around the working
 // directory. Go builds only what changed: with everything cached it takes about
 // two seconds, on a fresh machine ten minutes.

@@ -112,7 +112,8 @@ func (a *app) startingManifest(ctx context.Context, spec mesh.Spec, dir string, 
 		name := fmt.Sprintf("istio-%s-%s.yaml", spec.Istio, profile)
 		objects, err := readObjects(filepath.Join(dir, name))
 		if err == nil {
-			return objects, fmt.Sprintf("the manifest of Istio %s (%s/%s)", spec.Istio, fixtures, name), nil
+			objects, err = mesh.Rendered(spec, objects)
+			return objects, fmt.Sprintf("the manifest of Istio %s (%s/%s)", spec.Istio, fixtures, name), err
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return nil, "", err
@@ -125,9 +126,13 @@ func (a *app) startingManifest(ctx context.Context, spec mesh.Spec, dir string, 
 	if err != nil {
 		return nil, "", err
 	}
-	if spec.Istio == lib.LinkedVersion {
-		return r.Objects, "the manifest of Istio " + lib.LinkedVersion, nil
+	objects, err := mesh.Rendered(spec, r.Objects)
+	if err != nil {
+		return nil, "", err
 	}
-	return mesh.Retag(r.Objects, lib.LinkedVersion, spec.Istio),
+	if spec.Istio == lib.LinkedVersion {
+		return objects, "the manifest of Istio " + lib.LinkedVersion, nil
+	}
+	return mesh.Retag(objects, lib.LinkedVersion, spec.Istio),
 		fmt.Sprintf("the manifest of Istio %s re-tagged as %s", lib.LinkedVersion, spec.Istio), nil
 }

@@ -1,7 +1,9 @@
 package mesh
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -55,6 +57,31 @@ func Installed(spec Spec, manifest []*unstructured.Unstructured) []*unstructured
 	}
 	slices.SortStableFunc(out, func(a, b *unstructured.Unstructured) int { return rank(a) - rank(b) })
 	return out
+}
+
+// Rendered returns the objects of a manifest that spec's mesh is made with: all
+// but the CRDs that it is to be without. An unknown name among those is an
+// error.
+func Rendered(spec Spec, manifest []*unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
+	if spec.WithoutCRDs == "" {
+		return manifest, nil
+	}
+	left := map[string]bool{}
+	for _, name := range strings.Split(spec.WithoutCRDs, "+") {
+		left[name] = true
+	}
+	out := make([]*unstructured.Unstructured, 0, len(manifest))
+	for _, o := range manifest {
+		if o.GetKind() == "CustomResourceDefinition" && left[o.GetName()] {
+			delete(left, o.GetName())
+			continue
+		}
+		out = append(out, o)
+	}
+	for name := range left {
+		return nil, fmt.Errorf("without-crds: Istio %s has no CustomResourceDefinition %s", spec.Istio, name)
+	}
+	return out, nil
 }
 
 // rank orders kinds by what has to be there first. Webhooks come last, so

@@ -64,7 +64,10 @@ func TestParse(t *testing.T) {
 		},
 		"mesh,workloads=3000":         {Istio: "1.30.3", Workloads: 3000, Namespaces: 400, Nodes: 3, Seed: 1, NoSidecar: 150},
 		"mesh,namespaces=3,ambient=2": {Istio: "1.30.3", Workloads: 60, Namespaces: 3, Ambient: 2, Nodes: 3, Seed: 1, NoSidecar: 3},
-		"mesh,workloads=0":            {Istio: "1.30.3", Namespaces: 1, Nodes: 3, Seed: 1},
+		"mesh,workloads=0,without-crds=sidecars.networking.istio.io+gateways.networking.istio.io": {
+			Istio: "1.30.3", Namespaces: 1, Nodes: 3, Seed: 1, WithoutCRDs: "sidecars.networking.istio.io+gateways.networking.istio.io",
+		},
+		"mesh,workloads=0": {Istio: "1.30.3", Namespaces: 1, Nodes: 3, Seed: 1},
 	} {
 		got, err := Parse(text)
 		if err != nil || got != want {
@@ -85,6 +88,7 @@ func TestParseErrorsSayWhatToType(t *testing.T) {
 		"mesh,nodes=0":                 "from 1 to",
 		"mesh,seed=1,seed=2":           "seed is given twice",
 		"mesh,revision=A_b":            "is not a revision name",
+		"mesh,without-crds=a.b+":       `"" is not a name such as sidecars.networking.istio.io`,
 		"mesh,workloads=2,on-delete=3": "more than the 2 workloads",
 		"mesh,namespaces=2,ambient=3":  "more than the 2 namespaces",
 	} {
@@ -92,6 +96,29 @@ func TestParseErrorsSayWhatToType(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%s: got %v, want an error with %q", text, err, part)
 		}
+	}
+}
+
+func TestWithoutCRDs(t *testing.T) {
+	manifest := smallManifest(t)
+	spec := Default()
+	for _, o := range manifest {
+		if o.GetKind() == "CustomResourceDefinition" {
+			spec.WithoutCRDs = o.GetName()
+		}
+	}
+	got, err := Rendered(spec, manifest)
+	if err != nil || len(got) != len(manifest)-1 {
+		t.Fatalf("%d of %d objects without %s, %v", len(got), len(manifest), spec.WithoutCRDs, err)
+	}
+	for _, o := range got {
+		if o.GetName() == spec.WithoutCRDs {
+			t.Errorf("%s is still there", o.GetName())
+		}
+	}
+	spec.WithoutCRDs += "+nobodys.networking.istio.io"
+	if _, err := Rendered(spec, manifest); err == nil || !strings.Contains(err.Error(), "has no CustomResourceDefinition nobodys.networking.istio.io") {
+		t.Errorf("got %v, expected it to name what there is not", err)
 	}
 }
 

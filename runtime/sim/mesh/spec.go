@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/Masterminds/semver/v3"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"rutter.dev/rutter/runtime/diag"
 )
@@ -21,6 +22,10 @@ type Spec struct {
 	Nodes      int
 	Ambient    int // of the namespaces, those in ambient mode
 	Seed       int64
+	// WithoutCRDs are names of Istio's CustomResourceDefinitions, joined by "+",
+	// that somebody else installs in this organization (base.excludedCRDs), so
+	// that the mesh is made without them. They are nine tenths of a manifest.
+	WithoutCRDs string
 
 	// The following count workloads with a property that upgrades trip over.
 	// No workload has two of them.
@@ -79,6 +84,15 @@ func setters() map[string]setter {
 				return fmt.Errorf("%q is not a whole number", v)
 			}
 			s.Seed = n
+			return nil
+		},
+		"without-crds": func(s *Spec, v string) error {
+			for _, name := range strings.Split(v, "+") {
+				if errs := validation.IsDNS1123Subdomain(name); len(errs) > 0 || !strings.Contains(name, ".") {
+					return fmt.Errorf("%q is not a name such as sidecars.networking.istio.io; several are joined by +", name)
+				}
+			}
+			s.WithoutCRDs = v
 			return nil
 		},
 		"workloads":      count(func(s *Spec) *int { return &s.Workloads }, 0, maxWorkloads),

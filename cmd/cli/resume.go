@@ -153,7 +153,27 @@ func (a *app) takeUpRun(ctx context.Context, f *takeUp, args []string, planned b
 		return err
 	}
 	t.moved(f.cluster, a.inCluster())
-	return a.goOn(ctx, f, t, j, begin, clock, filepath.Join(root, id), sink, carry)
+	dir := filepath.Join(root, id)
+	err = a.goOn(ctx, f, t, j, begin, clock, dir, sink, carry)
+	var told *diag.Error
+	if lost := errors.Is(err, journal.ErrNoBlob) || errors.Is(err, journal.ErrDamaged); lost && !errors.As(err, &told) {
+		return unkept(err, at, dir)
+	}
+	return err
+}
+
+// unkept says that what a run kept beside its journal, such as a backup, is gone
+// or damaged. It is found out before anything is changed: a journal is read as a
+// whole first.
+func unkept(err error, at *stateAt, dir string) error {
+	next := "put it back from a copy of " + dir
+	if at.secrets != nil {
+		next = "put it back from a copy of the Secrets labelled rutter.dev/run=" + filepath.Base(dir)
+	}
+	return &diag.Error{
+		Code: diag.Usage, Err: err, Expect: "all that the run kept, its backup and its sources included",
+		Changed: "nothing by this command", Next: next,
+	}
 }
 
 // moved takes over how the cluster is reached now. What was so on another

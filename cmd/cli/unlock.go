@@ -38,6 +38,10 @@ nothing more, and stops with exit code 5; it can be resumed.
 A lock whose run was killed needs no unlocking: it runs out within a minute, and
 "rutter resume" takes it back at once on the host where the run was.
 
+The lock is a Lease named rutter in the namespace of the mesh's root: that of its
+control plane, istio-system where there is none yet, and kube-system where that
+namespace does not exist either.
+
 The nonce proves that you looked at the run that you lock out. It was said when
 the run began, and "rutter show RUN" has it on the run's host. Without a nonce
 rutter says who holds the lock. Exit codes: 0 unlocked, or not locked at all; 2

@@ -150,6 +150,9 @@ func Resume(soft, hard context.Context, o Options, istioNow string) error {
 	if err := e.pinned(istioNow); err != nil {
 		return err
 	}
+	if err := e.backed(); err != nil {
+		return err
+	}
 	release, held, err := e.lock()
 	if err != nil {
 		return err

@@ -22,7 +22,22 @@ func (e *Engine) load() error {
 			return fmt.Errorf("run %s: journal: %w", e.run.ID, err)
 		}
 		if err := e.ledger.take(source{e.o.Journal, e.o.Sealer}, rec.Seq, body); err != nil {
-			return fmt.Errorf("run %s: journal: record %d: %w", e.run.ID, rec.Seq, err)
+			return fmt.Errorf("run %s: journal: record %d (%s): %w", e.run.ID, rec.Seq, rec.Type, err)
+		}
+	}
+	return nil
+}
+
+// backed demands that the backups on which the run's gates rely are still there
+// and what they were. A rollback does without: it undoes from before-images,
+// and only a step whose undo is a restore needs its backup.
+func (e *Engine) backed() error {
+	for _, f := range e.ledger.facts {
+		if f.Backup == nil {
+			continue
+		}
+		if _, err := e.o.Journal.Get(f.Backup.Digest); err != nil {
+			return fmt.Errorf("run %s: its backup: %w", e.run.ID, err)
 		}
 	}
 	return nil

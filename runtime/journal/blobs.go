@@ -75,6 +75,9 @@ func (s *blobs) Get(digest string) ([]byte, error) {
 	}
 	path := filepath.Join(s.dir, name)
 	r, err := s.fs.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w: %w", path, ErrNoBlob, fs.ErrNotExist)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("blob %s: %w", digest, err)
 	}

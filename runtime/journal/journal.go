@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"strings"
 
 	"rutter.dev/rutter/runtime/diag"
 )
@@ -21,6 +22,8 @@ var (
 	ErrBroken = errors.New("the journal is broken: an earlier write to it failed")
 	// ErrLocked: another process holds the run.
 	ErrLocked = errors.New("another process holds the run")
+	// ErrNoBlob: what a record names is not beside the journal any more.
+	ErrNoBlob = errors.New("it is missing")
 	// ErrTaken: another process has written the run since this one did, as only
 	// in the cluster it can. That one's journal is the run's.
 	ErrTaken = errors.New("another process writes this run")
@@ -137,12 +140,15 @@ func unusable(fsys FS, dir, problem string, err error) error {
 		e.Subject, e.Expect, e.Next = a.advice()
 		return e
 	}
-	next := "free some space, or set XDG_STATE_HOME to a folder with room"
-	if errors.Is(err, fs.ErrPermission) {
-		next = "give yourself write access to it, or set XDG_STATE_HOME to a folder of yours"
+	expect, next := "a writable state folder", "free some space, or set XDG_STATE_HOME to a folder with room"
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		next = "give yourself access to it, or set XDG_STATE_HOME to a folder of yours"
+	case strings.HasSuffix(problem, "can't be read"):
+		expect, next = "a readable state folder", "set XDG_STATE_HOME, or --state, to the folder that holds the runs"
 	}
 	return &diag.Error{
 		Code: diag.Usage, Subject: dir, Problem: problem, Err: err,
-		Expect: "a writable state folder", Changed: "nothing", Next: next,
+		Expect: expect, Changed: "nothing", Next: next,
 	}
 }

@@ -71,8 +71,27 @@ func (e *Engine) lock() (release func(), held *journal.Lock, err error) {
 const releaseTimeout = 10 * time.Second
 
 // LockNamespace is where the Lease of the cluster's mesh is: the namespace of
-// its root, istio-system where there is one.
+// its root, istio-system where there is one, and kube-system where there is
+// not. A run that is making its mesh's namespace keeps its Lease where it took
+// it: until it lets go, that is the place for all.
 func LockNamespace(ctx context.Context, r cluster.Reader) (string, error) {
+	namespace, err := rootOf(ctx, r)
+	if err != nil || namespace == noRoot {
+		return namespace, err
+	}
+	held, err := lock.Look(ctx, r, noRoot)
+	switch {
+	case errors.Is(err, cluster.ErrDenied): // it could not have been taken there by this user either
+		return namespace, nil
+	case err != nil:
+		return "", err
+	case held != nil:
+		return noRoot, nil
+	}
+	return namespace, nil
+}
+
+func rootOf(ctx context.Context, r cluster.Reader) (string, error) {
 	planes, err := mesh.ControlPlanes(ctx, r)
 	if err != nil {
 		return "", fmt.Errorf("control planes: %w", err)

@@ -237,3 +237,31 @@ var alter = builtin.NewWrite(builtin.WriteDef[putArgs]{
 		return len(p.Effects), err
 	},
 })
+
+// A run that began where there was no mesh, and has made its namespace, still
+// holds the mesh: another one finds its Lease.
+func TestTheLeaseOfARunThatMakesTheNamespace(t *testing.T) {
+	w := newWorld(t, header+"def run(p):\n    step(\"a\", put, \"a\", \"1\")\n")
+	ctx := context.Background()
+	where := func(want string) {
+		t.Helper()
+		if got, err := engine.LockNamespace(ctx, w.client); got != want || err != nil {
+			t.Errorf("it is in %q, %v; want %s", got, err, want)
+		}
+	}
+	where("kube-system")
+	theirs := w.other()
+	made := &cluster.Object{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": "istio-system"}}}
+	if _, err := w.client.Create(ctx, made, cluster.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	where("kube-system")
+	var refusal *gate.Refusal
+	if err := runOptions(w.locked()); !errors.As(err, &refusal) || refusal.Findings[0].Code != gate.LockHeld {
+		t.Errorf("a second run began: %v", err)
+	}
+	if err := theirs.Release(ctx); err != nil {
+		t.Fatal(err)
+	}
+	where("istio-system")
+}

@@ -2,8 +2,7 @@
 // (coordination.k8s.io) in the namespace of the mesh's root, which a run takes
 // before its first change, renews while it works and lets go at its end. Where
 // there is no control plane that is istio-system, and kube-system where that does
-// not exist (engine.LockNamespace): a run that makes the namespace keeps its Lease
-// where it is, and a later one looks for it in the new place.
+// not exist (engine.LockNamespace).
 //
 // The Lease is a deadline, not a fence: a holder that was asleep, or that a
 // cut network kept from renewing, may wake up after somebody else has taken it.

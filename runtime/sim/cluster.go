@@ -203,10 +203,11 @@ func (c *Cluster) commit(k objectKey, obj *unstructured.Unstructured) change {
 }
 
 // drop removes a stored object and tells everybody who has to know.
-func (c *Cluster) drop(k objectKey) {
+func (c *Cluster) drop(k objectKey) *unstructured.Unstructured {
 	ch := c.st.remove(k)
 	c.committed(ch)
 	c.collect(ch)
+	return ch.next.obj
 }
 
 func (c *Cluster) committed(ch change) {

@@ -35,10 +35,10 @@ func (c *Cluster) delete(gr schema.GroupResource, ns, name string, o deleteOptio
 		return nil, apierrors.NewNotFound(gr, name)
 	}
 	if o.uid != "" && o.uid != string(e.obj.GetUID()) {
-		return nil, apierrors.NewConflict(schema.GroupResource{Resource: c.reg.byName[gr].kind}, name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", o.uid, e.obj.GetUID()))
+		return nil, apierrors.NewConflict(schema.GroupResource{Group: gr.Group, Resource: c.reg.byName[gr].kind}, name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", o.uid, e.obj.GetUID()))
 	}
 	if o.rv != "" && o.rv != e.obj.GetResourceVersion() {
-		return nil, apierrors.NewConflict(schema.GroupResource{Resource: c.reg.byName[gr].kind}, name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", o.rv, e.obj.GetResourceVersion()))
+		return nil, apierrors.NewConflict(schema.GroupResource{Group: gr.Group, Resource: c.reg.byName[gr].kind}, name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", o.rv, e.obj.GetResourceVersion()))
 	}
 	if gr == grNamespaces && slices.Contains([]string{"default", "kube-system", "kube-public"}, name) {
 		return nil, apierrors.NewForbidden(gr, name, fmt.Errorf("this namespace may not be deleted"))
@@ -70,8 +70,7 @@ func (c *Cluster) delete(gr schema.GroupResource, ns, name string, o deleteOptio
 		return e.obj, nil
 	}
 	if len(finalizers) == 0 && k.gr != grPods && c.emptied(k) {
-		c.drop(k)
-		return e.obj, nil
+		return c.drop(k), nil
 	}
 	if e.obj.GetDeletionTimestamp() == nil || leaving(e.obj) || len(finalizers) != len(e.obj.GetFinalizers()) {
 		e = c.mark(k, e, finalizers, grace)

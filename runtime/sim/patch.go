@@ -179,8 +179,12 @@ func (c *Cluster) apply(res *resource, ns, name string, body []byte, force bool,
 	next = next.DeepCopy() // it may share with the stored object
 	c.stamp(cur, next)
 	if !same(cur, next) { // what is stored has been normalized
+		managed := managedFields(next)
 		if next, err = c.prepareUpdate(res, cur, next, o); err != nil {
 			return nil, false, err
+		}
+		if managed == nil { // the last owner has gone; an update would keep it
+			setMeta(next, "managedFields", nil)
 		}
 	}
 	obj, err := c.finishUpdate(res, k, e, cur, next, o)

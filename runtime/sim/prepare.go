@@ -73,7 +73,7 @@ func decodingError(obj *unstructured.Unstructured, typed runtime.Object, err err
 
 // prepareCreate sets what the server sets on a new object.
 func (c *Cluster) prepareCreate(res *resource, obj *unstructured.Unstructured, o writeOptions) {
-	if hasGeneration(res) && obj.GetGeneration() == 0 {
+	if hasGeneration(res) && (obj.GetGeneration() == 0 || !o.load) { // others keep what they are sent with
 		obj.SetGeneration(1)
 	}
 	if o.load {
@@ -118,7 +118,7 @@ func prepareNamespace(obj *unstructured.Unstructured) {
 	}
 	l["kubernetes.io/metadata.name"] = obj.GetName()
 	obj.SetLabels(l)
-	obj.Object["spec"] = map[string]any{"finalizers": []any{"kubernetes"}}
+	obj.Object["spec"] = map[string]any{}
 	obj.Object["status"] = map[string]any{"phase": "Active"}
 }
 
@@ -190,9 +190,14 @@ func keepOnUpdate(res *resource, cur, next *unstructured.Unstructured) {
 	}
 }
 
-// allocate gives a Service its address, by the counter rather than at random.
+// allocate sets what the server sets so late that its owner is nobody: the
+// finalizer of a namespace, and the address of a Service, by the counter rather
+// than at random.
 func (c *Cluster) allocate(res *resource, obj *unstructured.Unstructured) {
-	if res.gr() == grServices {
+	switch res.gr() {
+	case grNamespaces:
+		obj.Object["spec"] = map[string]any{"finalizers": []any{"kubernetes"}}
+	case grServices:
 		kinds.AllocateClusterIP(obj.Object, func() uint32 {
 			d := c.digest()
 			return uint32(d[0])<<8 | uint32(d[1])

@@ -91,13 +91,17 @@ func scaleOf(obj *unstructured.Unstructured) *unstructured.Unstructured {
 	if sel := selectorOf(mustMap(obj.Object, "spec", "selector")); sel != nil && !sel.Empty() {
 		status["selector"] = sel.String()
 	}
+	spec := map[string]any{}
+	if replicas != 0 { // the type leaves none out
+		spec["replicas"] = replicas
+	}
 	return &unstructured.Unstructured{Object: map[string]any{
 		"kind": "Scale", "apiVersion": "autoscaling/v1",
 		"metadata": map[string]any{
 			"name": obj.GetName(), "namespace": obj.GetNamespace(), "uid": string(obj.GetUID()),
 			"resourceVersion": obj.GetResourceVersion(), "creationTimestamp": obj.GetCreationTimestamp().UTC().Format("2006-01-02T15:04:05Z"),
 		},
-		"spec": map[string]any{"replicas": replicas}, "status": status,
+		"spec": spec, "status": status,
 	}}
 }
 
@@ -195,13 +199,16 @@ func (c *Cluster) bind(r *http.Request, q *query, body []byte) (reply, error) {
 		return reply{}, apierrors.NewBadRequest(err.Error())
 	}
 	_, err := c.update(grPods, q.namespace, q.name, writeOptions{untracked: true, controller: true}, func(cur *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+		if node, _, _ := unstructured.NestedString(cur.Object, "spec", "nodeName"); node != "" {
+			return nil, apierrors.NewConflict(schema.GroupResource{Resource: "pods/binding"}, q.name, fmt.Errorf("pod %s is already assigned to node %q", q.name, node))
+		}
 		out := cur.DeepCopy()
 		return out, unstructured.SetNestedField(out.Object, in.Target.Name, "spec", "nodeName")
 	})
 	if err != nil {
 		return reply{}, err
 	}
-	return jsonReply(http.StatusCreated, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess})
+	return jsonReply(http.StatusCreated, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess, Code: http.StatusCreated})
 }
 
 // podLog answers a short log that follows from the pod's state alone.

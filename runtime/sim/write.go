@@ -98,8 +98,8 @@ func (c *Cluster) create(gr schema.GroupResource, ns string, obj *unstructured.U
 		k.name = obj.GetGenerateName() + c.suffix()
 		obj.SetName(k.name)
 	}
-	if c.st.get(k) != nil {
-		return nil, apierrors.NewAlreadyExists(gr, k.name)
+	if e := c.st.get(k); e != nil {
+		return nil, alreadyThere(gr, e.obj)
 	}
 	c.allocate(res, obj)
 	if obj.GetUID() == "" {
@@ -130,6 +130,16 @@ func (c *Cluster) create(gr schema.GroupResource, ns string, obj *unstructured.U
 		stored = e.obj
 	}
 	return c.convert(res, stored, o.version)
+}
+
+// alreadyThere refuses a creation, and says so when the object is on its way out
+// (k8s.io/apiserver registry/generic/registry/store.go, Create).
+func alreadyThere(gr schema.GroupResource, obj *unstructured.Unstructured) error {
+	err := apierrors.NewAlreadyExists(gr, obj.GetName())
+	if obj.GetDeletionTimestamp() != nil {
+		err.ErrStatus.Message = "object is being deleted: " + err.ErrStatus.Message
+	}
+	return err
 }
 
 // update changes a stored object: change gets the present state in the
@@ -296,7 +306,7 @@ func (c *Cluster) clearServerMeta(obj *unstructured.Unstructured, o writeOptions
 	if o.load {
 		return
 	}
-	for _, f := range []string{"uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "managedFields"} {
+	for _, f := range []string{"uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields"} {
 		delete(meta, f)
 	}
 }

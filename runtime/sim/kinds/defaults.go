@@ -11,6 +11,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,10 +44,7 @@ func Default(obj runtime.Object) {
 	case *corev1.PodTemplate:
 		podSpec(&o.Template.Spec)
 	case *corev1.ReplicationController:
-		set(&o.Spec.Replicas, 1)
-		if o.Spec.Template != nil {
-			podSpec(&o.Spec.Template.Spec)
-		}
+		replicationController(o)
 	case *corev1.Service:
 		service(o)
 	case *corev1.Secret:
@@ -76,6 +74,8 @@ func Default(obj runtime.Object) {
 			set(&o.Ports[i].Name, "")
 			set(&o.Ports[i].Protocol, corev1.ProtocolTCP)
 		}
+	case *schedulingv1.PriorityClass:
+		set(&o.PreemptionPolicy, corev1.PreemptLowerPriority)
 	case *storagev1.StorageClass:
 		set(&o.ReclaimPolicy, corev1.PersistentVolumeReclaimDelete)
 		set(&o.VolumeBindingMode, storagev1.VolumeBindingImmediate)
@@ -126,6 +126,20 @@ func defaultWorkload(obj runtime.Object) {
 		set(&o.Spec.SuccessfulJobsHistoryLimit, 3)
 		set(&o.Spec.FailedJobsHistoryLimit, 1)
 		podSpec(&o.Spec.JobTemplate.Spec.Template.Spec)
+	}
+}
+
+// replicationController takes labels and selector from the template.
+func replicationController(o *corev1.ReplicationController) {
+	set(&o.Spec.Replicas, 1)
+	if t := o.Spec.Template; t != nil {
+		podSpec(&t.Spec)
+		if len(o.Spec.Selector) == 0 {
+			o.Spec.Selector = t.Labels
+		}
+		if len(o.Labels) == 0 {
+			o.Labels = t.Labels
+		}
 	}
 }
 
@@ -189,10 +203,6 @@ func service(o *corev1.Service) {
 	}
 	if s.Type == corev1.ServiceTypeLoadBalancer {
 		set(&s.AllocateLoadBalancerNodePorts, true)
-	}
-	set(&s.IPFamilyPolicy, corev1.IPFamilyPolicySingleStack)
-	if len(s.IPFamilies) == 0 {
-		s.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol}
 	}
 }
 

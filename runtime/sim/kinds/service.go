@@ -3,7 +3,7 @@ package kinds
 import "fmt"
 
 // AllocateClusterIP gives a Service (in its JSON form) an address in
-// 10.96.0.0/16 and node ports where its type wants them. next draws numbers,
+// 10.96.0.0/16, its family, and node ports where its type wants them. next draws numbers,
 // used says whether an address is taken.
 func AllocateClusterIP(svc map[string]any, next func() uint32, used func(string) bool) {
 	spec, ok := svc["spec"].(map[string]any)
@@ -13,6 +13,12 @@ func AllocateClusterIP(svc map[string]any, next func() uint32, used func(string)
 	typ, _ := spec["type"].(string)
 	if typ == "ExternalName" {
 		return
+	}
+	if spec["ipFamilyPolicy"] == nil {
+		spec["ipFamilyPolicy"] = "SingleStack"
+	}
+	if list, _ := spec["ipFamilies"].([]any); len(list) == 0 {
+		spec["ipFamilies"] = []any{"IPv4"}
 	}
 	ip, _ := spec["clusterIP"].(string)
 	for ip == "" {

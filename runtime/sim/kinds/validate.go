@@ -264,6 +264,9 @@ func ValidateUpdate(gr schema.GroupResource, old, obj map[string]any) field.Erro
 		errs = append(errs, podUpdate(old, obj)...)
 	case "configmaps", "secrets":
 		if frozen, _ := old["immutable"].(bool); frozen {
+			if still, _ := obj["immutable"].(bool); !still {
+				errs = append(errs, field.Forbidden(field.NewPath("immutable"), "field is immutable when `immutable` is set"))
+			}
 			for _, f := range []string{"data", "binaryData"} {
 				if !reflect.DeepEqual(old[f], obj[f]) {
 					errs = append(errs, field.Forbidden(field.NewPath(f), "field is immutable when `immutable` is set"))

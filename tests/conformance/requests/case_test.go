@@ -2,7 +2,9 @@
 // request by request. The cases are tables of requests; each answer is
 // normalized (uids, times, resourceVersions, generated names) and written as
 // one line a field. The answers of the real server are in testdata/, one file
-// a dimension, with the server's version.
+// a dimension, with the server's version. Decisions of injection are a table of
+// their own beside this one, in tests/conformance/injection, because they need
+// Istio's code.
 //
 // An ordinary run sends the cases to the simulated cluster and compares with
 // those files. Under the build tag e2e they go to a real server as well, which

@@ -3,8 +3,8 @@ package requests
 import (
 	"fmt"
 	"os"
-	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -69,25 +69,64 @@ func compare(name string, real, sim []answer) []difference {
 	return out
 }
 
-// known is a difference that has a reason.
+// known is a difference that has a reason: the fields that differ, and the
+// requests, by number from one, in which they do. The field http
+// stands for the whole answer: one with another code is another answer.
 type known struct {
-	Case     string `json:"case"`     // pattern as of path.Match, over the whole name
-	Requests []int  `json:"requests"` // by number, from one; 0 for the number of answers
-	Field    string `json:"field"`    // ends in * to match what follows; every one when empty
-	Reason   string `json:"reason"`
+	Reason string           `json:"reason"`
+	Fields []string         `json:"fields"` // * is any text, and [*] any index
+	Where  map[string][]int `json:"where"`  // by the names of cases
 
-	used map[int]bool
+	fields     []*regexp.Regexp
+	usedFields map[int]bool
+	used       map[string]map[int]bool // requests, by case
 }
 
-func (k *known) covers(d difference) bool {
-	match, err := path.Match(k.Case, d.scenario)
-	if err != nil || !match || (len(k.Requests) > 0 && !slices.Contains(k.Requests, d.request)) {
+// prepare reads the patterns.
+func (k *known) prepare() {
+	k.usedFields, k.used = map[int]bool{}, map[string]map[int]bool{}
+	for _, f := range k.Fields {
+		k.fields = append(k.fields, regexp.MustCompile("^"+strings.ReplaceAll(regexp.QuoteMeta(f), `\*`, ".*")+"$"))
+	}
+	for c := range k.Where {
+		k.used[c] = map[int]bool{}
+	}
+}
+
+// covers reports whether the entry describes a difference. whole says that the
+// answer has another code.
+func (k *known) covers(d difference, whole bool) bool {
+	if !slices.Contains(k.Where[d.scenario], d.request) {
 		return false
 	}
-	if prefix, ok := strings.CutSuffix(k.Field, "*"); ok {
-		return strings.HasPrefix(d.field, prefix)
+	field := d.field
+	if whole {
+		field = "http"
 	}
-	return k.Field == "" || k.Field == d.field
+	i := slices.IndexFunc(k.fields, func(r *regexp.Regexp) bool { return r.MatchString(field) })
+	if i >= 0 {
+		k.usedFields[i], k.used[d.scenario][d.request] = true, true
+	}
+	return i >= 0
+}
+
+// stale lists what the entry says and is not so.
+func (k *known) stale() []string {
+	var out []string
+	for i, f := range k.Fields {
+		if !k.usedFields[i] {
+			out = append(out, "field "+f)
+		}
+	}
+	for c, requests := range k.Where {
+		for _, i := range requests {
+			if !k.used[c][i] {
+				out = append(out, fmt.Sprintf("%s, request %d", c, i))
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 const knownFile = "differences.yaml"
@@ -103,9 +142,9 @@ func readKnown(t testing.TB) []*known {
 		t.Fatalf("%s: %v", knownFile, err)
 	}
 	for i, k := range list {
-		k.used = map[int]bool{}
-		if k.Case == "" || k.Reason == "" {
-			t.Errorf("%s: entry %d: case and reason are expected", knownFile, i+1)
+		k.prepare()
+		if len(k.Where) == 0 || len(k.Fields) == 0 || k.Reason == "" {
+			t.Errorf("%s: entry %d: reason, fields and where are expected", knownFile, i+1)
 		}
 	}
 	return list
@@ -114,12 +153,14 @@ func readKnown(t testing.TB) []*known {
 // unknown returns the differences that no entry covers, and marks those used
 // that cover one.
 func unknown(ds []difference, list []*known) []difference {
+	recoded := map[int]bool{}
+	for _, d := range ds {
+		recoded[d.request] = recoded[d.request] || d.field == "http"
+	}
 	return slices.DeleteFunc(ds, func(d difference) bool {
 		covered := false
 		for _, k := range list {
-			if k.covers(d) {
-				k.used[d.request], covered = true, true
-			}
+			covered = k.covers(d, recoded[d.request]) || covered
 		}
 		return covered
 	})

@@ -196,7 +196,7 @@ func (a *app) rehearse(ctx context.Context, f *rbacFlags, name string) (*rehears
 	if err != nil {
 		return nil, err
 	}
-	s, note, err := a.simulate(ctx, f.target.Sim, "", renderer, mesh.NewIstiods().Controllers()...)
+	s, note, err := a.simulate(ctx, f.target.Sim, "", renderer, mesh.NewIstiods())
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ func newRoleBench(t *testing.T) *roleBench {
 	b := &roleBench{a: &app{env: e, hard: t.Context()}, renderer: lib.NewRenderer("")}
 	b.flags.sets = []string{"to=1.31.0"}
 	var err error
-	if b.mesh, _, err = b.a.simulate(t.Context(), "mesh,workloads=10,namespaces=3,on-delete=1", "", b.renderer, mesh.NewIstiods().Controllers()...); err != nil {
+	if b.mesh, _, err = b.a.simulate(t.Context(), "mesh,workloads=10,namespaces=3,on-delete=1", "", b.renderer, mesh.NewIstiods()); err != nil {
 		t.Fatal(err)
 	}
 	return b

@@ -24,13 +24,16 @@ const fixtures = "../shared/fixtures/manifests"
 
 // simulate opens the simulated cluster at path, or makes it from spec when
 // there is none yet. path "" keeps it in memory. The note says where the
-// installed mesh's manifest came from; more are controllers beside those of
-// Kubernetes.
-func (a *app) simulate(ctx context.Context, spec, path string, renderer *lib.Renderer, more ...sim.Controller) (*sim.Cluster, string, error) {
+// installed mesh's manifest came from; istiods are the cluster's own, and tune
+// changes what the cluster is made of.
+func (a *app) simulate(ctx context.Context, spec, path string, renderer *lib.Renderer, istiods *mesh.Istiods, tune ...func(*sim.Options)) (*sim.Cluster, string, error) {
 	if err := lib.Setup(); err != nil { // or the injector would log to stdout
 		return nil, "", err
 	}
-	opts := sim.Options{Controllers: append(controllers.All(), more...), Injector: lib.NewInjector()}
+	opts := sim.Options{Controllers: append(controllers.All(), istiods.Controllers()...), Injector: lib.NewInjector()}
+	for _, f := range tune {
+		f(&opts)
+	}
 	meshSpec := mesh.Default()
 	isMesh := spec == "mesh" || strings.HasPrefix(spec, "mesh,")
 	if isMesh {

@@ -19,6 +19,7 @@ import (
 	"rutter.dev/rutter/runtime/lock"
 	"rutter.dev/rutter/runtime/seal"
 	"rutter.dev/rutter/runtime/sim"
+	"rutter.dev/rutter/runtime/sim/mesh"
 )
 
 type flagT = pflag.Flag
@@ -84,7 +85,7 @@ func (a *app) reach(ctx context.Context, t *target, dir string, renderer *lib.Re
 		}
 		return &reached{client: c, env: a.env}, nil
 	}
-	s, note, err := a.simulate(ctx, t.Sim, filepath.Join(dir, simName), renderer)
+	s, note, err := a.simulate(ctx, t.Sim, filepath.Join(dir, simName), renderer, mesh.NewIstiods())
 	if err != nil {
 		return nil, err
 	}

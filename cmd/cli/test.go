@@ -101,7 +101,7 @@ func (a *app) test(ctx context.Context, f *testFlags, paths []string) error {
 		Host: h, Root: rootOf, Sealer: sealer, Clock: a.env.Clock, Workdir: a.env.Workdir, Select: sel, Update: f.update,
 		View: func(w io.Writer) event.Sink { return view.NewPlain(w, view.Options{}) },
 		NewSim: func(ctx context.Context, spec testrun.SimSpec) (*sim.Cluster, error) {
-			all := controllers.All()
+			all := append(controllers.All(), mesh.NewIstiods().Controllers()...)
 			if f.sweep.on {
 				all = append(all, sweep.Auditor())
 			}

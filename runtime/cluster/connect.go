@@ -73,6 +73,14 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	return c, nil
 }
 
+// Config is the configuration by which Connect would reach the cluster, and the
+// context's name, for a server that is no API server alone: ErrNoConfig,
+// ErrNoContext. It sends nothing.
+func Config(o Options) (*rest.Config, string, error) {
+	rc, name, _, err := load(o)
+	return rc, name, err
+}
+
 // Contexts lists the contexts of the kubeconfig, sorted, and the current one.
 func Contexts(o Options) (names []string, current string, err error) {
 	cfg, err := kubeconfig(o)

@@ -34,17 +34,18 @@ func (s *speed) get() float64  { return math.Float64frombits(s.bits.Load()) }
 //	POST   /sim/compact
 const ControlPath = "/sim/"
 
-// clockState is what /sim/clock answers.
-type clockState struct {
+// ClockState is what /sim/clock answers.
+type ClockState struct {
 	Now   time.Time `json:"now"`
-	Speed float64   `json:"speed"`
+	Speed float64   `json:"speed"` // simulated seconds per second; 0 while it stands still
 }
 
-// clockChange is what /sim/clock is told.
-type clockChange struct {
-	Advance string    `json:"advance"`
-	To      time.Time `json:"to"`
-	Speed   *float64  `json:"speed"`
+// ClockChange is what /sim/clock is told. Time that is to pass does so at once,
+// with all that is due in it.
+type ClockChange struct {
+	Advance string     `json:"advance,omitempty"` // a duration
+	To      *time.Time `json:"to,omitempty"`
+	Speed   *float64   `json:"speed,omitempty"`
 }
 
 func (c *Cluster) serveControl(w http.ResponseWriter, r *http.Request, u *User) {
@@ -65,7 +66,7 @@ func (c *Cluster) control(r *http.Request) (any, error) {
 	done := map[string]any{"status": "Success"}
 	switch r.Method + " " + strings.TrimPrefix(strings.TrimSuffix(r.URL.Path, "/"), ControlPath) {
 	case "GET clock":
-		return clockState{c.Clock().Now(), c.speed.get()}, nil
+		return ClockState{c.Clock().Now(), c.speed.get()}, nil
 	case "POST clock":
 		return c.controlClock(r)
 	case "GET requests":
@@ -114,7 +115,7 @@ func (c *Cluster) control(r *http.Request) (any, error) {
 }
 
 func (c *Cluster) controlClock(r *http.Request) (any, error) {
-	var in clockChange
+	var in ClockChange
 	if err := readControl(r, &in); err != nil {
 		return nil, err
 	}
@@ -128,7 +129,7 @@ func (c *Cluster) controlClock(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !in.To.IsZero() {
+	if in.To != nil {
 		if d = in.To.Sub(c.Clock().Now()); d < 0 {
 			return nil, apierrors.NewBadRequest("to: in the past of the simulation, whose clock goes forward only")
 		}
@@ -136,7 +137,7 @@ func (c *Cluster) controlClock(r *http.Request) (any, error) {
 	if d > 0 {
 		c.Advance(d)
 	}
-	return clockState{c.Clock().Now(), c.speed.get()}, nil
+	return ClockState{c.Clock().Now(), c.speed.get()}, nil
 }
 
 func readControl(r *http.Request, into any) error {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -193,5 +194,30 @@ func TestRestartCutsConnections(t *testing.T) {
 	}
 	if _, err := d.Resource(namespaces).Get(ctx, "default", metav1.GetOptions{}); err != nil {
 		t.Errorf("after the restart: %v", err)
+	}
+}
+
+// TestRemoteClock: a person's clock control, and what is no simulated cluster.
+func TestRemoteClock(t *testing.T) {
+	c, _ := newCluster(t, sim.Options{})
+	began := must1(sim.RemoteClock(t.Context(), c.Config(), nil)).Now
+	if !began.Equal(c.Clock().Now()) {
+		t.Errorf("its time is %v, want %v", began, c.Clock().Now())
+	}
+	half, to := 0.5, began.Add(time.Hour)
+	got, err := sim.RemoteClock(t.Context(), c.Config(), &sim.ClockChange{To: &to, Speed: &half})
+	if err != nil || !got.Now.Equal(to) || got.Speed != half || !c.Clock().Now().Equal(to) {
+		t.Errorf("moved: %+v, %v", got, err)
+	}
+	if _, err := sim.RemoteClock(t.Context(), c.Config(), &sim.ClockChange{To: &began}); err == nil || !strings.Contains(err.Error(), "forward only") || !c.Clock().Now().Equal(to) {
+		t.Errorf("back: %v, it is %v", err, c.Clock().Now())
+	}
+	if _, err := sim.RemoteClock(t.Context(), c.ConfigFor(sim.User{Name: "dev"}), nil); !errors.Is(err, sim.ErrNotSimulated) || !strings.Contains(err.Error(), "403") {
+		t.Errorf("as somebody: %v", err)
+	}
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	if _, err := sim.RemoteClock(t.Context(), &rest.Config{Host: other.URL}, nil); !errors.Is(err, sim.ErrNotSimulated) {
+		t.Errorf("another server: %v", err)
 	}
 }

@@ -130,6 +130,14 @@ func TestTheRolesAreEnoughAndNoneIsTooMuch(t *testing.T) {
 				less := slices.Clone(roles)
 				less[i].Rules = slices.Delete(slices.Clone(less[i].Rules), j, j+1)
 				err := b.run(t.Context(), (&access.Document{Roles: less}).Objects(), as(operator))
+				if roles[i].Namespace == "kube-system" && slices.Equal(r.Resources, []string{"leases"}) {
+					// Only looked at, for a run that makes the mesh's namespace: who may
+					// not look goes on (engine.LockNamespace).
+					if err != nil || !slices.Equal(r.Verbs, []string{"get"}) {
+						t.Errorf("%s: ended with %v, want it to go on", r.Verbs, err)
+					}
+					return
+				}
 				if err == nil || !strings.Contains(err.Error(), "forbidden") && !strings.Contains(err.Error(), "403") {
 					t.Errorf("ended with %v, want it forbidden", err)
 				}

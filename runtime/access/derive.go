@@ -47,12 +47,12 @@ type Need struct {
 // Reads of single objects where everything may be listed are not narrowed by
 // names: that would protect nothing.
 func Derive(requests []Request, o Options) Access {
-	d := deriver{homes: homes(requests), o: o, needs: table{}, impersonates: table{}, everybody: map[Permission]bool{}}
+	d := deriver{homes: homes(requests), locked: locked(requests), o: o, needs: table{}, impersonates: table{}, everybody: map[Permission]bool{}}
 	for _, r := range requests {
 		for _, p := range impersonation(r.As) {
 			d.impersonates.add(p, cluster.Asker{})
 		}
-		for _, p := range append(r.Needs, renewal(r)...) {
+		for _, p := range append(r.Needs, d.renewal(r)...) {
 			if everybodys(p) {
 				p.Name = ""
 				d.everybody[p] = true
@@ -73,11 +73,23 @@ func Derive(requests []Request, o Options) Access {
 	return out
 }
 
+// locked are the namespaces in which the run takes a Lease; in others it only
+// looks whether somebody holds one.
+func locked(requests []Request) map[string]bool {
+	out := map[string]bool{}
+	for _, r := range requests {
+		if p := r.Needs[0]; p.Verb != "get" && p.is("coordination.k8s.io", "leases") {
+			out[p.Namespace] = true
+		}
+	}
+	return out
+}
+
 // renewal is what the lock on the mesh needs where time passes: who has taken
 // the Lease renews it, which a run that was short enough did not.
-func renewal(r Request) []Permission {
+func (d *deriver) renewal(r Request) []Permission {
 	p := r.Needs[0]
-	if p.Verb != "get" || !p.is("coordination.k8s.io", "leases") || r.By.By != "" {
+	if p.Verb != "get" || !p.is("coordination.k8s.io", "leases") || r.By.By != "" || !d.locked[p.Namespace] {
 		return nil
 	}
 	p.Verb = "update"
@@ -86,6 +98,7 @@ func renewal(r Request) []Permission {
 
 type deriver struct {
 	homes               []string
+	locked              map[string]bool // see locked
 	o                   Options
 	needs, impersonates table
 	everybody           map[Permission]bool

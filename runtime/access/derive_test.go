@@ -167,17 +167,22 @@ func TestDerive(t *testing.T) {
 	}
 }
 
+// The Lease is renewed where it is taken, not where it is only looked for, and
+// not one that a runbook reads.
 func TestTheLockIsRenewed(t *testing.T) {
 	requests := made(t, `
-		GET /apis/coordination.k8s.io/v1/namespaces/kube-system/leases/rutter
-		GET /apis/coordination.k8s.io/v1/namespaces/kube-system/leases/other`)
+		GET  /apis/coordination.k8s.io/v1/namespaces/kube-system/leases/rutter
+		GET  /apis/coordination.k8s.io/v1/namespaces/kube-system/leases/other
+		GET  /apis/coordination.k8s.io/v1/namespaces/kube-public/leases/rutter
+		POST /apis/coordination.k8s.io/v1/namespaces/kube-system/leases`)
 	requests[1].By = cluster.Asker{Step: "look", By: "kube.get"}
 	var lines []string
 	for _, n := range Derive(requests, Options{}).Needs {
 		lines = append(lines, n.line())
 	}
 	want := []string{
-		"get coordination.k8s.io/leases kube-system/other", "get coordination.k8s.io/leases kube-system/rutter",
+		"get coordination.k8s.io/leases kube-public/rutter", "get coordination.k8s.io/leases kube-system/other",
+		"get coordination.k8s.io/leases kube-system/rutter", "create coordination.k8s.io/leases kube-system/*",
 		"update coordination.k8s.io/leases kube-system/rutter",
 	}
 	if diff := cmp.Diff(want, lines); diff != "" {

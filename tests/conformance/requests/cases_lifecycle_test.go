@@ -23,7 +23,7 @@ var deletionCases = []scenario{
 	{name: "deletion/the default is background", steps: family(del("configmaps/owner"), gone("configmaps/child"), gone("configmaps/grandchild"))},
 	{name: "deletion/foreground", steps: family(delWith("configmaps/owner", `{propagationPolicy: Foreground}`), gone("configmaps/owner"), get("configmaps/child"), get("secrets/child"), get("configmaps/grandchild"))},
 	{name: "deletion/foreground waits for a blocked dependent", steps: family(
-		merge("configmaps/child", `{metadata: {finalizers: [x.test/hold]}}`), delWith("configmaps/owner", `{propagationPolicy: Foreground}`), gone("secrets/child"), until("configmaps/child", "metadata.deletionTimestamp!="), get("configmaps/owner"),
+		merge("configmaps/child", `{metadata: {finalizers: [x.test/hold]}}`), delWith("configmaps/owner", `{propagationPolicy: Foreground}`), gone("secrets/child"), until("configmaps/child", "metadata.deletionTimestamp!=", "metadata.finalizers=[x.test/hold]"), get("configmaps/owner"),
 		merge("configmaps/child", `{metadata: {finalizers: null}}`).with("code"), gone("configmaps/owner"), gone("configmaps/child"))},
 	{name: "deletion/orphan", steps: family(delWith("configmaps/owner", `{propagationPolicy: Orphan}`), gone("configmaps/owner"), until("configmaps/child", "metadata.ownerReferences="), until("secrets/child", "metadata.ownerReferences="), get("configmaps/grandchild"))},
 	{name: "deletion/orphan by the old option", steps: family(delWith("configmaps/owner", `{orphanDependents: true}`), gone("configmaps/owner"), until("configmaps/child", "metadata.ownerReferences="))},

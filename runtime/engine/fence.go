@@ -81,6 +81,8 @@ func LockNamespace(ctx context.Context, r cluster.Reader) (string, error) {
 	}
 	held, err := lock.Look(ctx, r, noRoot)
 	switch {
+	case errors.Is(err, cluster.ErrDenied): // it could not have been taken there by this user either
+		return namespace, nil
 	case err != nil:
 		return "", err
 	case held != nil:

@@ -41,6 +41,9 @@ type runner struct {
 	watches map[string]*watching
 	answers []answer
 	sent    int
+
+	met     *http.Response // what the last await ended with
+	metData []byte
 }
 
 // play runs a case and returns its transcript. The case's namespace is made
@@ -104,6 +107,7 @@ func (r *runner) await(path string, ok func(code int, obj map[string]any) bool) 
 			return err
 		}
 		if ok(resp.StatusCode, obj) {
+			r.met, r.metData = resp, data
 			return nil
 		}
 		last = fmt.Sprintf("%d %s", resp.StatusCode, data)
@@ -204,6 +208,9 @@ func (q *request) do(r *runner) {
 			r.t.Errorf("%s: %v", r.target.name, err)
 			return
 		}
+		r.sent++ // a second look might see the next state
+		r.record(q, k, r.met, r.metData)
+		return
 	}
 	resp, data, err := r.send(q.method, url, body, header)
 	if err != nil {

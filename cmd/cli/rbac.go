@@ -268,7 +268,7 @@ func (a *app) passingStore(c *cluster.Client, clock env.Clock) (*journal.Store, 
 	if !a.inCluster() {
 		return journal.NewStore(journal.NewMemFS(), journal.ClusterRoot, clock, a.env.Rand), nil
 	}
-	namespace, err := engine.LockNamespace(a.hard, c)
+	namespace, err := journalNamespace(a.hard, c)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/engine"
 	"rutter.dev/rutter/runtime/env"
@@ -55,12 +56,30 @@ func (a *app) stateAt(ctx context.Context, t *target) (*stateAt, error) {
 	if err != nil {
 		return nil, err
 	}
-	namespace, err := engine.LockNamespace(ctx, r.client)
+	namespace, err := journalNamespace(ctx, r.client)
 	if err != nil {
-		return nil, &diag.Error{Code: diag.Usage, Subject: "cluster " + r.client.Context(), Err: err, Changed: "nothing"}
+		return nil, err
 	}
 	s := journal.NewSecrets(a.hard, r.client, namespace, a.env.Clock)
 	return &stateAt{fs: s, root: journal.ClusterRoot, where: "cluster " + r.client.Context(), secrets: s}, nil
+}
+
+// journalNamespace is where the journals of a cluster are: beside its mesh. They
+// must be found again after the run, so that there has to be a place that the run
+// itself does not make.
+func journalNamespace(ctx context.Context, c *cluster.Client) (string, error) {
+	namespace, found, err := engine.MeshNamespace(ctx, c)
+	switch {
+	case err != nil:
+		return "", &diag.Error{Code: diag.Usage, Subject: "cluster " + c.Context(), Err: err, Changed: "nothing"}
+	case !found:
+		return "", &diag.Error{
+			Code: diag.Usage, Subject: "cluster " + c.Context(), Problem: "it has no namespace " + namespace + " to keep journals in",
+			Expect: "a mesh, or its namespace, for --state cluster", Changed: "nothing",
+			Next: "kubectl create namespace " + namespace + ", or leave --state cluster out",
+		}
+	}
+	return namespace, nil
 }
 
 func (s *stateAt) store(a *app, clock env.Clock) *journal.Store {

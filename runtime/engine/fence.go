@@ -75,9 +75,12 @@ const releaseTimeout = 10 * time.Second
 // not. A run that is making its mesh's namespace keeps its Lease where it took
 // it: until it lets go, that is the place for all.
 func LockNamespace(ctx context.Context, r cluster.Reader) (string, error) {
-	namespace, err := rootOf(ctx, r)
-	if err != nil || namespace == noRoot {
-		return namespace, err
+	namespace, found, err := MeshNamespace(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	if !found {
+		return noRoot, nil
 	}
 	held, err := lock.Look(ctx, r, noRoot)
 	switch {
@@ -91,19 +94,22 @@ func LockNamespace(ctx context.Context, r cluster.Reader) (string, error) {
 	return namespace, nil
 }
 
-func rootOf(ctx context.Context, r cluster.Reader) (string, error) {
+// MeshNamespace is the namespace of the root of the cluster's mesh: that of its
+// control plane, istio-system where there is none; found tells whether it is
+// there.
+func MeshNamespace(ctx context.Context, r cluster.Reader) (namespace string, found bool, err error) {
 	planes, err := mesh.ControlPlanes(ctx, r)
 	if err != nil {
-		return "", fmt.Errorf("control planes: %w", err)
+		return "", false, fmt.Errorf("control planes: %w", err)
 	}
 	if len(planes) > 0 && !slices.ContainsFunc(planes, func(p mesh.ControlPlane) bool { return p.Namespace == rootNamespace }) {
-		return planes[0].Namespace, nil
+		return planes[0].Namespace, true, nil
 	}
 	_, err = r.Get(ctx, cluster.Ref{Version: "v1", Kind: "Namespace", Name: rootNamespace})
 	if errors.Is(err, cluster.ErrNotFound) {
-		return noRoot, nil
+		return rootNamespace, false, nil
 	}
-	return rootNamespace, err
+	return rootNamespace, err == nil, err
 }
 
 // fenced is the loss of the lock, as far as is known.

@@ -140,5 +140,5 @@ func tellSweep(w io.Writer, name string, seed uint64, rep *sweep.Report, took ti
 		}
 		fmt.Fprintf(w, "    rutter test %s --run '^%s$' --sweep --seed %d --case %s\n", file, test, seed, r.Case)
 	}
-	fmt.Fprintf(w, "%s: %d cases, %d of them stopped the run, %d failed (%s)\n", name, rep.Tried, rep.Stopped, len(rep.Failed), took.Round(time.Second/10))
+	fmt.Fprintf(w, "%s: %d cases, %d of them stopped the run, %d were back on its way before its end, %d failed (%s)\n", name, rep.Tried, rep.Stopped, rep.Back, len(rep.Failed), took.Round(time.Second/10))
 }

@@ -81,7 +81,8 @@ var deaths = []string{"kill", "power1", "power2", "power3"}
 // point is a request of the reference.
 type point struct {
 	get    bool
-	writes bool // it changes something
+	writes bool   // it changes something
+	what   string // its method and address
 }
 
 // all are the cases of a reference, in the order of points.

@@ -10,6 +10,13 @@
 // Waits poll there; only in cases about watches they watch, each watch beside
 // the run: which watch is the third may then differ where two begin at once.
 //
+// A resumed run that ends a step with the value, in the state and by the changes
+// with which the undisturbed run ended it is left there, but for one in eight:
+// what it would do from there on is what the undisturbed run did. For the same
+// reason a request is disturbed in a resume from the end of the step before, if
+// that makes the same request, and a rollback is not done again from where one
+// was that was seen to its end: from the same journal, changes and state.
+//
 // The package knows no builtin and no command line: what runs is handed in as a
 // Subject.
 package sweep
@@ -74,6 +81,7 @@ type Result struct {
 	What    string // what the fault struck: "PATCH /apis/apps/v1/…"
 	Exit    int    // of the disturbed run; -1 when its host was killed
 	Stopped bool   // the disturbed run did not come to its end
+	Back    bool   // it came back to where the undisturbed run was, and was left there
 	Broken  []string
 	Took    time.Duration
 }
@@ -84,6 +92,7 @@ type Report struct {
 	Reference
 	Tried   int
 	Stopped int
+	Back    int      // that were left where they were back on the way of the undisturbed run
 	Failed  []Result // in the order of points
 	Took    time.Duration
 }

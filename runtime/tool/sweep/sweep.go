@@ -26,6 +26,10 @@ type reference struct {
 	overdraws bool
 	rolled    map[string]rolling
 	undone    map[string]rolling
+	marks     map[string]mark // at the end of outer steps, by path
+	stretches []*stretch
+	ways      ways
+	whole     bool // every case goes from the beginning to the end
 }
 
 // settle is how long controllers get to come to rest before clusters are compared.
@@ -33,14 +37,12 @@ const settle = 2 * time.Minute
 
 func refer(s *Subject) (*reference, error) {
 	w := newWorld(s)
-	ref := &reference{needle: secrets(s.Before), audited: audited(s.Before)}
+	ref := &reference{marks: map[string]mark{}, needle: secrets(s.Before), audited: audited(s.Before)}
 	b := s.Before.Clone()
 	b.Advance(settle)
 	ref.before = stateOf(b)
 	began := w.sim.Clock().Now()
-	p, err := w.start(plan{onRequest: func(_ int, method string, writes bool) {
-		ref.points = append(ref.points, point{get: method == "GET", writes: writes})
-	}})
+	p, err := w.start(plan{onStep: ref.marking, onRequest: func(pt point) { ref.points = append(ref.points, pt) }})
 	if err != nil {
 		return nil, fmt.Errorf("%s: the undisturbed run: %w", s.Name, err)
 	}
@@ -93,6 +95,7 @@ func Run(ctx context.Context, s *Subject, o Options, each func(Result)) (rep *Re
 	if err != nil {
 		return nil, err
 	}
+	ref.whole = len(o.Only) > 0
 	cases, err := choose(ref, o)
 	if err != nil {
 		return nil, err
@@ -112,10 +115,16 @@ func Run(ctx context.Context, s *Subject, o Options, each func(Result)) (rep *Re
 		if r.Stopped {
 			rep.Stopped++
 		}
+		if r.Back {
+			rep.Back++
+		}
 		if len(r.Broken) > 0 {
 			rep.Failed = append(rep.Failed, r)
 		}
 		each(r)
+	}
+	if err := ref.stretch(s, cases); err != nil {
+		return nil, err
 	}
 	pool := newPool(ctx, o.Parallel)
 	ref.try(s, o, cases, pool, done)
@@ -137,7 +146,7 @@ func (ref *reference) try(s *Subject, o Options, cases []Case, pool *pool, done 
 	ref.walk(s, o, cases, pool, done)
 	for _, c := range cases {
 		if c.Disk == 0 {
-			pool.do(func() { done(ref.struck(s, c)) })
+			pool.do(func() { done(ref.struck(s, c, o.Seed)) })
 		}
 	}
 }

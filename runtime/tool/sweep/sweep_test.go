@@ -62,7 +62,7 @@ func TestWritesNeedAnIntentOnTheDisk(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := ledgered{j, w}
+			l := ledgered{j, &process{w: w}}
 			add := func(b journal.Body, sync bool) {
 				if _, err := l.Append(b, sync); err != nil {
 					t.Fatal(err)
@@ -115,7 +115,7 @@ func TestGatesHold(t *testing.T) {
 			t.Fatal(err)
 		}
 		i := &journal.Intent{Key: "k", Effect: &effect.Effect{Verb: effect.Create}, Findings: []gate.Finding{{Code: c.code, Verdict: c.verdict}}}
-		if _, err := (ledgered{j, w}).Append(i, true); err != nil {
+		if _, err := (ledgered{j, &process{w: w}}).Append(i, true); err != nil {
 			t.Fatal(err)
 		}
 		if err := j.Close(); err != nil {

@@ -70,7 +70,7 @@ func (t wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	if p.plan.onRequest != nil {
-		p.plan.onRequest(p.requests, r.Method, writes)
+		p.plan.onRequest(point{get: r.Method == http.MethodGet, writes: writes, what: r.Method + " " + r.URL.RequestURI()})
 	}
 	if f != nil && f.silent > 0 {
 		defer p.w.sim.Advance(f.silent)
@@ -191,7 +191,7 @@ func (w *world) intentFor(s sent) string {
 // ledgered notes the intents and outcomes that pass.
 type ledgered struct {
 	journal.Journal
-	w *world
+	p *process
 }
 
 // Append implements journal.Journal.
@@ -200,9 +200,14 @@ func (l ledgered) Append(b journal.Body, sync bool) (uint64, error) {
 	if err != nil {
 		return n, err
 	}
-	l.w.note(b)
-	if i, ok := b.(*journal.Intent); ok {
-		l.w.held(i)
+	l.p.w.note(b)
+	switch b := b.(type) {
+	case *journal.Intent:
+		l.p.w.held(b)
+	case *journal.StepEnd:
+		if l.p.plan.onStep != nil {
+			l.p.plan.onStep(l.p, b)
+		}
 	}
 	return n, nil
 }
@@ -215,6 +220,13 @@ func (w *world) note(b journal.Body) {
 		w.open[b.Key] = false
 	case *journal.Begin:
 		w.begun = true
+	case *journal.StepStart:
+		w.steps[b.Path] = "begun"
+	case *journal.StepEnd:
+		w.steps[b.Path] = fmt.Sprintf("ended, well %t, handled %t", b.OK, b.Handled)
+		w.strayed = w.strayed || b.Handled
+	case *journal.Call:
+		w.strayed = w.strayed || b.Step == "" && b.Error != ""
 	}
 }
 
@@ -319,6 +331,7 @@ type process struct {
 
 	mu     sync.Mutex
 	killed bool
+	isBack bool // and was left there
 	kill   context.CancelCauseFunc
 	left   *world // what a killed process left
 }
@@ -333,7 +346,8 @@ type plan struct {
 	fault      *fault
 	watchFault watchFault
 	onDisk     func(op int, kind string)
-	onRequest  func(no int, method string, writes bool)
+	onRequest  func(point)
+	onStep     func(*process, *journal.StepEnd)
 }
 
 func (p *process) dead() bool {

@@ -9,14 +9,9 @@ import (
 )
 
 // struck is a case in which a request goes wrong.
-func (ref *reference) struck(s *Subject, c Case) Result {
+func (ref *reference) struck(s *Subject, c Case, seed uint64) Result {
 	began := time.Now()
-	w := newWorld(s)
-	pl := plan{failAt: c.Request, fault: faultOf(c.Fault)}
-	if c.Watch > 0 {
-		pl = plan{cutAt: c.Watch, watchFault: watchFaults[c.Fault], watching: true}
-	}
-	p, err := w.start(pl)
+	w, p, err := ref.disturb(s, c, seed)
 	r := Result{Case: c, What: p.struck, Exit: int(diag.ExitCode(err)), Stopped: err != nil}
 	if err != nil && !stops(diag.ExitCode(err)) {
 		w.breaks("it stopped with exit code %d: %v", r.Exit, err)
@@ -24,14 +19,32 @@ func (ref *reference) struck(s *Subject, c Case) Result {
 	if rerr := w.reopened(); rerr != nil {
 		w.breaks("the journal after the stop: %v", rerr)
 	} else {
-		ref.then(w, c, err == nil, 0)
+		ref.then(w, c, err == nil, seed)
 	}
 	w.served()
 	ref.budgets(w)
 	ref.limited(w)
 	ref.secrets(w)
-	r.Broken, r.Took = w.broken, time.Since(began)
+	r.Broken, r.Back, r.Took = w.broken, w.isBack, time.Since(began)
 	return r
+}
+
+// disturb runs the case up to where the disturbed process ends.
+func (ref *reference) disturb(s *Subject, c Case, seed uint64) (*world, *process, error) {
+	if c.Watch > 0 {
+		w := newWorld(s)
+		p, err := w.start(plan{cutAt: c.Watch, watchFault: watchFaults[c.Fault], watching: true})
+		return w, p, err
+	}
+	pl := plan{failAt: c.Request, fault: faultOf(c.Fault)}
+	if w, at := ref.shortcut(c, seed); w != nil {
+		pl.failAt = at
+		p, err := ref.toTheEnd(w, c, seed, pl, w.resume)
+		return w, p, err
+	}
+	w := newWorld(s)
+	p, err := ref.toTheEnd(w, c, seed, pl, w.start)
+	return w, p, err
 }
 
 // died is a case in which the host dies; w is how it was at that moment.
@@ -53,36 +66,51 @@ func (ref *reference) died(w *world, kind string, c Case, seed uint64) Result {
 	ref.budgets(w)
 	ref.limited(w)
 	ref.secrets(w)
-	r.Broken, r.Took = w.broken, time.Since(began)
+	r.Broken, r.Back, r.Took = w.broken, w.isBack, time.Since(began)
 	return r
 }
 
 // then brings the run to an end, and looks at that.
 func (ref *reference) then(w *world, c Case, done bool, seed uint64) {
 	switch {
+	case done && w.isBack:
 	case done:
 		ref.finished(w, c)
 	case !w.begun:
 		ref.neverBegan(w, c)
 	case c.Then == "rollback":
-		if _, err := w.rollback(plan{}); err != nil {
-			w.breaks("the rollback: %v", err)
-			return
-		}
-		w.settledAs(ref.before, "before")
+		ref.rolledBack(w, c, seed)
 	case c.Then == "again":
 		n := rand.New(rand.NewPCG(seed, uint64(c.Disk)<<8)) //nolint:gosec // the same every time is the point
-		p, err := w.resume(plan{killAt: 1 + n.IntN(max(4, ref.Disk-c.Disk))})
-		if p.dead() {
+		p, err := ref.toTheEnd(w, c, seed, plan{killAt: 1 + n.IntN(max(4, ref.Disk-c.Disk))}, w.resume)
+		if p.left != nil {
 			*w = *p.left
 			if err = w.reopened(); err == nil {
-				_, err = w.resume(plan{})
+				_, err = ref.toTheEnd(w, c, seed, plan{}, w.resume)
 			}
 		}
 		ref.resumed(w, c, err)
 	default:
-		_, err := w.resume(plan{})
+		_, err := ref.toTheEnd(w, c, seed, plan{}, w.resume)
 		ref.resumed(w, c, err)
+	}
+}
+
+// rolledBack rolls the run back, unless a rollback from the same was seen to its
+// end.
+func (ref *reference) rolledBack(w *world, c Case, seed uint64) {
+	from := w.standing()
+	if ref.mayStop(c, seed) && ref.ways.known(from) {
+		w.isBack = true
+		return
+	}
+	if _, err := w.rollback(plan{}); err != nil {
+		w.breaks("the rollback: %v", err)
+		return
+	}
+	w.settledAs(ref.before, "before")
+	if len(w.broken) == 0 {
+		ref.ways.learn(from)
 	}
 }
 
@@ -91,7 +119,9 @@ func (ref *reference) resumed(w *world, c Case, err error) {
 		w.breaks("the resume: %v", err)
 		return
 	}
-	ref.finished(w, c)
+	if !w.isBack {
+		ref.finished(w, c)
+	}
 }
 
 // neverBegan: nothing was changed, and the run can be begun anew.

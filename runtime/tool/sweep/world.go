@@ -43,21 +43,24 @@ type world struct {
 	forked  int             // how many of them an earlier cluster's log has
 	open    map[string]bool // effects with an Intent and no Outcome
 	intents map[string]*effect.Effect
+	steps   map[string]string // how far each is, by path
 	output  bytes.Buffer
 	status  string // of the last process that ended by itself
 	limits  limits
+	strayed bool // the script knows something else than in the undisturbed run
+	isBack  bool // it was left where it was back on the recorded way
 	broken  []string
 }
 
 func newWorld(s *Subject) *world {
-	return &world{s: s, run: runID, sim: s.Before.Clone(), disk: journal.NewMemFS(), open: map[string]bool{}, intents: map[string]*effect.Effect{}}
+	return &world{s: s, run: runID, sim: s.Before.Clone(), disk: journal.NewMemFS(), open: map[string]bool{}, intents: map[string]*effect.Effect{}, steps: map[string]string{}}
 }
 
 // fork is a world that goes on from here by itself.
 func (w *world) fork() *world {
 	n := &world{
 		s: w.s, run: w.run, sim: w.sim.Clone(), disk: w.disk.Fork(), began: w.began, begun: w.begun, sent: slices.Clone(w.sent), forked: len(w.sent),
-		open: maps.Clone(w.open), intents: maps.Clone(w.intents), broken: slices.Clone(w.broken), status: w.status, limits: w.limits.fork(),
+		open: maps.Clone(w.open), intents: maps.Clone(w.intents), steps: maps.Clone(w.steps), broken: slices.Clone(w.broken), status: w.status, limits: w.limits.fork(), strayed: w.strayed,
 	}
 	n.output.Write(w.output.Bytes())
 	return n
@@ -133,7 +136,7 @@ func (w *world) with(p *process, j journal.Journal, do func(host.Session) error)
 				Clock: clock, Rand: rand.NewChaCha8(seed), Getenv: func(string) string { return "" },
 				Stdin: strings.NewReader(""), Stdout: &w.output, Stderr: &w.output, IsTerminal: func(any) bool { return false },
 			},
-			Cluster: client, Journal: ledgered{j, w}, Sink: event.Serial(event.SinkFunc(w.emit)), Approver: w.s.Approver, Policy: w.s.Policy,
+			Cluster: client, Journal: ledgered{j, p}, Sink: event.Serial(event.SinkFunc(w.emit)), Approver: w.s.Approver, Policy: w.s.Policy,
 			Sealer: w.s.Sealer, Invocation: json.RawMessage("{}"),
 			Lock: &lock.Options{Rand: rand.NewChaCha8(seed), Holder: "sweep", Host: "sweep", Alone: true},
 			Evidence: func(name string, content []byte) (string, error) {
@@ -166,7 +169,7 @@ func (w *world) emit(e event.Event) {
 func (w *world) reopened() error {
 	j, err := journal.Open(w.disk, root, w.run, w.sim.Clock())
 	w.begun = false
-	w.open, w.intents = map[string]bool{}, map[string]*effect.Effect{}
+	w.open, w.intents, w.steps = map[string]bool{}, map[string]*effect.Effect{}, map[string]string{}
 	if errors.Is(err, journal.ErrNotBegun) || errors.Is(err, journal.ErrNoRun) {
 		return nil
 	}

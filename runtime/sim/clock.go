@@ -22,11 +22,13 @@ func (k clusterClock) Now() time.Time {
 // Virtual implements env.Clock.
 func (clusterClock) Virtual() bool { return true }
 
-// Sleep implements env.Clock.
+// Sleep implements env.Clock. Whoever watches within the process has heard of all
+// that happened before time passes.
 func (k clusterClock) Sleep(ctx context.Context, d time.Duration) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	k.c.hearWatches(ctx)
 	k.c.Advance(d)
 	return nil
 }

@@ -129,7 +129,7 @@ func (b *buffered) response(r *http.Request) *http.Response {
 // streamed is the writer of a stream: the answer begins with the first flush.
 type streamed struct {
 	header http.Header
-	pipe   *io.PipeWriter
+	feed   *feed
 	once   sync.Once
 	code   int
 	begun  chan struct{}
@@ -145,18 +145,17 @@ func (s *streamed) WriteHeader(code int) {
 
 func (s *streamed) Write(p []byte) (int, error) {
 	s.WriteHeader(http.StatusOK)
-	return s.pipe.Write(p)
+	return s.feed.Write(p)
 }
 func (s *streamed) Flush() { s.WriteHeader(http.StatusOK) }
 
 func (t transport) stream(ctx context.Context, r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	pr, pw := io.Pipe()
-	w := &streamed{header: http.Header{}, pipe: pw, begun: make(chan struct{})}
+	w := &streamed{header: http.Header{}, feed: newFeed(cancel), begun: make(chan struct{})}
 	failed := make(chan error, 1)
 	req := r.Clone(ctx)
 	req.Body = http.NoBody // a watch has no body, and the caller closes its own
-	context.AfterFunc(ctx, func() { pw.CloseWithError(context.Canceled) })
+	context.AfterFunc(ctx, func() { w.feed.end(context.Canceled) })
 	go func() {
 		defer cancel()
 		err := t.serve(w, req)
@@ -164,7 +163,7 @@ func (t transport) stream(ctx context.Context, r *http.Request) (*http.Response,
 			failed <- err
 		}
 		w.WriteHeader(http.StatusOK)
-		pw.CloseWithError(err)
+		w.feed.end(err)
 	}()
 	<-w.begun
 	select {
@@ -174,18 +173,6 @@ func (t transport) stream(ctx context.Context, r *http.Request) (*http.Response,
 	}
 	return &http.Response{
 		Status: strconv.Itoa(w.code) + " " + http.StatusText(w.code), StatusCode: w.code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: w.header, Body: &streamBody{PipeReader: pr, cancel: cancel}, ContentLength: -1, Request: r,
+		Header: w.header, Body: w.feed, ContentLength: -1, Request: r,
 	}, nil
-}
-
-// streamBody ends the handler when the client closes it.
-type streamBody struct {
-	*io.PipeReader
-	cancel context.CancelFunc
-}
-
-// Close implements io.Closer.
-func (b *streamBody) Close() error {
-	b.cancel()
-	return b.PipeReader.Close()
 }

@@ -18,9 +18,11 @@ import (
 type watcher struct {
 	filter    filter
 	bookmarks bool
+	feed      *feed // to a reader in this process; else nil
 
 	mu     sync.Mutex
 	queue  []change
+	busy   bool   // what was taken from the queue is being written
 	mark   uint64 // version of a bookmark that is due, after the queue
 	closed bool
 	ready  chan struct{}
@@ -70,7 +72,25 @@ func (w *watcher) take() (queue []change, mark uint64, closed bool) {
 	defer w.mu.Unlock()
 	queue, mark = w.queue, w.mark
 	w.queue, w.mark = nil, 0
+	w.busy = len(queue) > 0 || mark > 0
 	return queue, mark, w.closed
+}
+
+// heard reports whether a reader in this process has got all that was offered.
+func (w *watcher) heard() bool {
+	if w.feed == nil {
+		return true
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.closed || len(w.queue) == 0 && w.mark == 0 && !w.busy && w.feed.heard()
+}
+
+// written says that all that was taken has been written.
+func (w *watcher) written() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.busy = false
 }
 
 // serveWatch answers a watch: a stream of events, one JSON document a line.
@@ -86,6 +106,9 @@ func (c *Cluster) serveWatch(rw http.ResponseWriter, r *http.Request, q *query) 
 	}
 	initialEvents := opts.SendInitialEvents != nil && *opts.SendInitialEvents
 	w := newWatcher(f, opts.AllowWatchBookmarks)
+	if s, ok := rw.(*streamed); ok {
+		w.feed = s.feed
+	}
 	c.mu.Lock()
 	initial, err := c.startWatch(w, opts)
 	rv := c.st.rv
@@ -174,6 +197,7 @@ func (s *eventStream) run(r *http.Request, w *watcher, opts metav1.ListOptions) 
 		if len(changes) > 0 || mark > 0 {
 			s.flush()
 		}
+		w.written()
 		if s.err != nil || closed {
 			return nil //nolint:nilerr // the client is gone; there is nobody to tell
 		}

@@ -64,13 +64,15 @@ func (t *torn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// mute says nothing until it is closed.
+// mute says nothing until it is closed. What it hides is read all the same, as
+// the machine at the other end of a silent connection would.
 type mute struct {
 	io.ReadCloser
 	closed chan struct{}
 }
 
 func newMute(b io.ReadCloser) *mute {
+	go io.Copy(io.Discard, b) //nolint:errcheck // it ends when b is closed
 	return &mute{ReadCloser: b, closed: make(chan struct{})}
 }
 

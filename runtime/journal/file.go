@@ -77,7 +77,7 @@ func Open(fsys FS, root, run string, clock env.Clock) (Journal, error) {
 		return nil, fmt.Errorf("run %s: %w", run, err)
 	}
 	if err != nil {
-		return nil, unusable(fsys, dir, "the journal can't be read", err)
+		return nil, unreadable(fsys, dir, "the journal", err)
 	}
 	if err := r.Close(); err != nil {
 		return nil, fmt.Errorf("run %s: %w", run, err)

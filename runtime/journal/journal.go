@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"strings"
 
 	"rutter.dev/rutter/runtime/diag"
 )
@@ -131,24 +130,33 @@ func LoadValue(b Blobs, v Value) (json.RawMessage, error) {
 	return b.Get(v.Blob)
 }
 
-// unusable lays out why a state folder can't be used.
+// unusable lays out why a state folder can't be written.
 func unusable(fsys FS, dir, problem string, err error) error {
+	return badFolder(fsys, err, diag.Error{
+		Subject: dir, Problem: problem,
+		Expect: "a writable state folder", Next: "free some space, or set XDG_STATE_HOME to a folder with room",
+	})
+}
+
+// unreadable lays out why something in a state folder, or all of it, can't be read.
+func unreadable(fsys FS, dir, what string, err error) error {
+	return badFolder(fsys, err, diag.Error{
+		Subject: dir, Problem: what + " can't be read",
+		Expect: "a readable state folder", Next: "set XDG_STATE_HOME, or --state, to the folder that holds the runs",
+	})
+}
+
+// badFolder completes e, which stands for what is wrong with a folder: err may
+// say more, and what is no folder has advice of its own.
+func badFolder(fsys FS, err error, e diag.Error) error {
+	e.Code, e.Err, e.Changed = diag.Usage, err, "nothing"
+	if errors.Is(err, fs.ErrPermission) {
+		e.Expect, e.Next = "a writable state folder", "give yourself access to it, or set XDG_STATE_HOME to a folder of yours"
+	}
 	if a, ok := fsys.(interface {
 		advice() (subject, expect, next string)
 	}); ok {
-		e := &diag.Error{Code: diag.Usage, Problem: problem, Err: err, Changed: "nothing"}
 		e.Subject, e.Expect, e.Next = a.advice()
-		return e
 	}
-	expect, next := "a writable state folder", "free some space, or set XDG_STATE_HOME to a folder with room"
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		next = "give yourself access to it, or set XDG_STATE_HOME to a folder of yours"
-	case strings.HasSuffix(problem, "can't be read"):
-		expect, next = "a readable state folder", "set XDG_STATE_HOME, or --state, to the folder that holds the runs"
-	}
-	return &diag.Error{
-		Code: diag.Usage, Subject: dir, Problem: problem, Err: err,
-		Expect: expect, Changed: "nothing", Next: next,
-	}
+	return &e
 }

@@ -111,7 +111,7 @@ func (s *Store) List() ([]Summary, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, unusable(s.fs, s.root, "the state folder can't be read", err)
+		return nil, unreadable(s.fs, s.root, "the state folder", err)
 	}
 	sort.Sort(sort.Reverse(sort.StringSlice(names)))
 	var all []Summary
@@ -145,7 +145,7 @@ func (s *Store) Latest() (Summary, error) {
 func (s *Store) Find(arg string) (string, error) {
 	names, err := s.fs.ReadDir(s.root)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", unusable(s.fs, s.root, "the state folder can't be read", err)
+		return "", unreadable(s.fs, s.root, "the state folder", err)
 	}
 	if arg == "latest" {
 		sum, err := s.Latest()

@@ -102,15 +102,6 @@ func (c *Cluster) runHooks(a Admission) error {
 	return nil
 }
 
-// refusedBy is the error of a webhook that gives no code, as istiod's does not
-// (k8s.io/apiserver admission/plugin/webhook/errors, ToStatusErr).
-func refusedBy(webhook, message string) error {
-	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: 400,
-		Message: fmt.Sprintf("admission webhook %q denied the request: %s", webhook, message),
-	}}
-}
-
 // denied is the answer of the API server when a webhook refuses.
 func denied(webhook, message string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{

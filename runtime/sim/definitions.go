@@ -66,17 +66,16 @@ func (d *definitions) spec(spec any) *specForms {
 	return f
 }
 
-// normalForm is the spec as it is stored, if that is known.
-func (d *definitions) normalForm(spec any) map[string]any {
-	f := d.spec(spec)
+// normal is the spec of f as it is stored, if that is known.
+func (d *definitions) normal(f *specForms) map[string]any {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return f.normal
 }
 
-// remember keeps what spec was normalized to.
-func (d *definitions) remember(spec any, normal map[string]any) {
-	f, n := d.spec(spec), d.spec(normal)
+// remember keeps what the spec of f was normalized to.
+func (d *definitions) remember(f *specForms, normal map[string]any) {
+	n := d.spec(normal)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f.normal = normal
@@ -88,8 +87,8 @@ func (d *definitions) remember(spec any, normal map[string]any) {
 
 // normalizeDefinition is normalize for a CustomResourceDefinition.
 func (c *Cluster) normalizeDefinition(res *resource, obj *unstructured.Unstructured, o writeOptions) (*unstructured.Unstructured, error) {
-	spec := obj.Object["spec"]
-	if normal := c.defs.normalForm(spec); normal != nil {
+	forms := c.defs.spec(obj.Object["spec"])
+	if normal := c.defs.normal(forms); normal != nil {
 		rest := maps.Clone(obj.Object)
 		delete(rest, "spec")
 		out, err := normalizeTyped(res, &unstructured.Unstructured{Object: rest}, o)
@@ -112,7 +111,7 @@ func (c *Cluster) normalizeDefinition(res *resource, obj *unstructured.Unstructu
 	// held to the schema does not know.
 	held := !o.controller && !o.load && o.validation != "Ignore"
 	if normal, ok := out.Object["spec"].(map[string]any); ok && held && len(complaints) == 0 {
-		c.defs.remember(spec, normal)
+		c.defs.remember(forms, normal)
 	}
 	return out, nil
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
@@ -30,7 +31,7 @@ func (c *Cluster) injectBy(h *webhook, v *review) error {
 	case err != nil && h.failIgnore, err == nil && out == nil:
 		return nil
 	case err != nil:
-		return refusedBy(h.name, err.Error())
+		return rejected(h.name, &metav1.Status{Message: err.Error()}) // istiod gives no code
 	}
 	return v.take(out)
 }

@@ -143,12 +143,10 @@ func (s *session) config(rc *rest.Config) (*rest.Config, error) {
 	d := &detachable{}
 	d.next.Store(&rt)
 	context.AfterFunc(s.ctx, func() { d.next.Store(nil) })
-	cfg := &rest.Config{
-		Host: url.String(), UserAgent: rc.UserAgent, Timeout: rc.Timeout,
-		QPS: rc.QPS, Burst: rc.Burst, RateLimiter: rc.RateLimiter,
-		ContentConfig: rest.ContentConfig{ContentType: rc.ContentType, AcceptContentTypes: rc.AcceptContentTypes},
-		Transport:     &sessionTransport{s, d},
-	}
+	cfg := rest.AnonymousClientConfig(rc) // who it is, and by which certificates, the transport knows
+	cfg.Host, cfg.TLSClientConfig = url.String(), rest.TLSClientConfig{}
+	cfg.Dial, cfg.Proxy = nil, nil
+	cfg.Transport = &sessionTransport{s, d}
 	if cfg.QPS == 0 {
 		// An analysis lists some thirty kinds once; the client-go default of 5
 		// requests a second would take longer than the server does.

@@ -8,6 +8,7 @@ import (
 	"time"
 	"weak"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
 	"rutter.dev/rutter/runtime/sim/mesh"
@@ -46,3 +47,27 @@ func precheckOnce(t *testing.T, rc *rest.Config) (weak.Pointer[held], weak.Point
 	}
 	return weak.Make(h), weak.Make(who)
 }
+
+// What the API server warns of goes where the caller's own client says it to.
+func TestSessionKeepsTheWarningHandler(t *testing.T) {
+	guardHome(t)
+	var said []string
+	c := simulated(t, NewInjector(), mesh.Spec{Istio: "1.30.3", Nodes: 1, Namespaces: 1, Seed: 1})
+	rc := c.Config()
+	rc.WarningHandler = warned(func(text string) { said = append(said, text) })
+	s, err := newSession(t.Context(), rc, "default", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if _, err := s.Kube().CoreV1().Endpoints("default").List(t.Context(), metav1.ListOptions{}); err != nil { //nolint:staticcheck // it is what is warned of
+		t.Fatal(err)
+	}
+	if len(said) == 0 {
+		t.Error("nothing was said of a deprecated kind")
+	}
+}
+
+type warned func(string)
+
+func (w warned) HandleWarningHeader(_ int, _, text string) { w(text) }

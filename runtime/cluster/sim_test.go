@@ -357,3 +357,46 @@ func TestApplyAfterItsOwnPatch(t *testing.T) {
 		t.Errorf("over somebody else's: %v", err)
 	}
 }
+
+// An API server that is restarted under a run is waited for by what changes nothing;
+// one that stays away is reported as what it is.
+func TestAServerThatComesBack(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		down time.Duration
+		want error
+	}{
+		{"soon", 5 * time.Second, nil},
+		{"after twenty seconds", 20 * time.Second, nil},
+		{"not for a minute", time.Minute, cluster.ErrUnreachable},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s, err := sim.New(sim.Options{Seed: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := cluster.New(s.Config(), "sim", s.Clock(), cluster.ClientOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ref := cluster.Ref{Version: "v1", Kind: "Namespace", Name: "default"}
+			if _, err := c.Get(t.Context(), ref); err != nil {
+				t.Fatal(err)
+			}
+			s.Restart(tc.down)
+			if _, err := c.Get(t.Context(), ref); !errors.Is(err, tc.want) {
+				t.Errorf("read: got %v, want %v", err, tc.want)
+			}
+			s.Advance(tc.down)
+			s.Restart(tc.down)
+			if _, err := c.DryRunApply(t.Context(), configMap("1"), cluster.ApplyOptions{}); !errors.Is(err, tc.want) {
+				t.Errorf("dry-run: got %v, want %v", err, tc.want)
+			}
+			s.Advance(tc.down)
+			s.Restart(time.Second)
+			if _, err := c.Apply(t.Context(), configMap("1"), cluster.ApplyOptions{}); !errors.Is(err, cluster.ErrUnreachable) {
+				t.Errorf("a change was sent again: %v", err)
+			}
+		})
+	}
+}

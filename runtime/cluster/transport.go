@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"rutter.dev/rutter/runtime/env"
@@ -20,6 +22,10 @@ const (
 	readAttempts   = 5
 	maxRetryAfter  = 10 * time.Second
 	readRetryPause = 500 * time.Millisecond
+	// A server that has answered before and refuses connections now is being
+	// restarted, or its address handed over: half a minute in all.
+	refusedAttempts = 8
+	maxRefusedPause = 8 * time.Second
 )
 
 // exchange records how far one request came, so that a failure can be told as
@@ -84,20 +90,52 @@ func (x *exchange) neverSent(err error) bool {
 //     or REFUSED_STREAM), client-go sees no Retry-After (it would resend any
 //     429 or 5xx that has one), and no redirect is followed;
 //   - reads are retried here, on the given clock, so that a virtual one does
-//     not wait;
+//     not wait; where nobody listens, only if somebody did before (a wrong
+//     address is said at once), and then dry-runs, too;
 //   - no more than cap(slots) requests are in flight; watches hold no slot.
 type transport struct {
 	next  http.RoundTripper
 	slots chan struct{}
 	clock env.Clock
+	met   atomic.Bool // the server has answered
 }
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if isRead(req.Method) {
+	switch {
+	case isRead(req.Method):
 		return t.read(req)
+	case isDryRun(req):
+		return t.rehearse(req)
 	}
 	return t.once(req)
+}
+
+// isDryRun reports whether a request changes nothing, whatever its method.
+func isDryRun(req *http.Request) bool {
+	q := req.URL.Query()["dryRun"]
+	return len(q) == 1 && q[0] == "All"
+}
+
+// rehearse sends a dry-run, again where a server that was there does not listen.
+func (t *transport) rehearse(req *http.Request) (*http.Response, error) {
+	for attempt := 1; ; attempt++ {
+		resp, err := t.once(req)
+		r := t.again(resp, err, attempt)
+		if !r.refused || attempt >= r.attempts || req.GetBody == nil {
+			return resp, err
+		}
+		if serr := t.clock.Sleep(req.Context(), r.pause); serr != nil {
+			return nil, serr
+		}
+		body, berr := req.GetBody()
+		if berr != nil {
+			return nil, berr
+		}
+		get := req.GetBody
+		req = req.Clone(req.Context())
+		req.Body, req.GetBody = body, get
+	}
 }
 
 func isRead(method string) bool {
@@ -133,18 +171,18 @@ func (t *transport) once(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// read sends a read, again where the server asks for that (Retry-After) or the
-// connection broke.
+// read sends a read, again where the server asks for that (Retry-After), the
+// connection broke, or a server that was there is not.
 func (t *transport) read(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	for attempt := 1; ; attempt++ {
 		resp, err := t.send(req, func() {})
-		pause, again := readRetry(resp, err)
-		if !again || attempt == readAttempts || ctx.Err() != nil {
-			if resp != nil && again {
+		r := t.again(resp, err, attempt)
+		if attempt >= r.attempts || ctx.Err() != nil {
+			if resp != nil && r.attempts > 0 {
 				resp.Header.Del("Retry-After") // client-go would begin once more
 			}
-			if err != nil && again {
+			if err != nil && r.attempts > 0 && !r.refused {
 				err = &brokenRead{err}
 			}
 			return resp, err
@@ -152,28 +190,40 @@ func (t *transport) read(req *http.Request) (*http.Response, error) {
 		if resp != nil {
 			_, derr := io.CopyN(io.Discard, resp.Body, 64<<10)
 			if cerr := resp.Body.Close(); cerr != nil || derr != nil && !errors.Is(derr, io.EOF) {
-				pause = max(pause, readRetryPause) // the connection is gone too: nothing lost, ask again
+				r.pause = max(r.pause, readRetryPause) // the connection is gone too: nothing lost, ask again
 			}
 		}
-		if err := t.clock.Sleep(ctx, pause); err != nil {
+		if err := t.clock.Sleep(ctx, r.pause); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// readRetry says whether a read deserves another attempt, and after how long.
-func readRetry(resp *http.Response, err error) (time.Duration, bool) {
-	if err != nil {
-		return readRetryPause, connectionBroke(err)
+// retry is how an attempt of a read goes on: not at all where attempts is 0.
+type retry struct {
+	attempts int // in all
+	pause    time.Duration
+	refused  bool // nobody listened
+}
+
+// again says whether a read deserves another attempt, and after how long.
+func (t *transport) again(resp *http.Response, err error, attempt int) retry {
+	switch {
+	case err != nil && connectionBroke(err):
+		return retry{attempts: readAttempts, pause: readRetryPause}
+	case err != nil && errors.Is(err, syscall.ECONNREFUSED) && t.met.Load():
+		return retry{attempts: refusedAttempts, pause: min(readRetryPause<<(attempt-1), maxRefusedPause), refused: true}
+	case err != nil:
+		return retry{}
 	}
 	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode < 500 {
-		return 0, false
+		return retry{}
 	}
 	s, perr := strconv.Atoi(resp.Header.Get("Retry-After"))
 	if perr != nil {
-		return 0, false
+		return retry{}
 	}
-	return min(time.Duration(s)*time.Second, maxRetryAfter), true
+	return retry{attempts: readAttempts, pause: min(time.Duration(s)*time.Second, maxRetryAfter)}
 }
 
 // connectionBroke reports whether err is a connection that ended under the
@@ -207,10 +257,15 @@ func (e *brokenRead) Error() string {
 
 // send takes a slot and passes the request on; the slot is free again when the
 // answer's body is closed. begin is called when the request has its slot.
-func (t *transport) send(req *http.Request, begin func()) (*http.Response, error) {
+func (t *transport) send(req *http.Request, begin func()) (resp *http.Response, err error) {
 	if isWatch(req) {
 		return t.next.RoundTrip(req)
 	}
+	defer func() {
+		if err == nil {
+			t.met.Store(true)
+		}
+	}()
 	select {
 	case t.slots <- struct{}{}:
 	case <-req.Context().Done():
@@ -218,7 +273,7 @@ func (t *transport) send(req *http.Request, begin func()) (*http.Response, error
 	}
 	release := sync.OnceFunc(func() { <-t.slots })
 	begin()
-	resp, err := t.next.RoundTrip(req)
+	resp, err = t.next.RoundTrip(req)
 	if err != nil || resp.Body == nil || resp.StatusCode == http.StatusSwitchingProtocols {
 		release()
 		return resp, err

@@ -34,11 +34,14 @@ func (s *submitter) perform(ps []*pending) {
 
 var errNotSent = errors.New("not sent: an earlier effect failed")
 
-// throttleTries bounds how often a refused (429) request is tried again: it
-// was not executed, so trying again cannot do it twice.
+// Tries of a request that was certainly not executed, so that trying again cannot
+// do it twice: one that the server refused (429), and one that never left, because
+// nobody listened where the server was, which lasts as long as its restart.
 const (
 	throttleTries = 6
+	refusedTries  = 8
 	firstWait     = 500 * time.Millisecond
+	longestWait   = 8 * time.Second
 )
 
 // send makes one effect. An answer that never came is looked into at once.
@@ -52,14 +55,15 @@ func (s *submitter) send(p *pending) error {
 			return nil
 		}
 		switch {
-		case errors.Is(err, cluster.ErrThrottled) && !errors.Is(err, cluster.ErrDisruption) && try < throttleTries:
+		case errors.Is(err, cluster.ErrThrottled) && !errors.Is(err, cluster.ErrDisruption) && try < throttleTries,
+			errors.Is(err, cluster.ErrUnreachable) && try < refusedTries:
 			if e.o.Env.Clock.Sleep(e.soft, wait) != nil {
 				return err // it was not executed: an interrupt needs to wait for nothing
 			}
 			if e.check() != nil {
 				return err
 			}
-			wait *= 2
+			wait = min(wait*2, longestWait)
 			continue
 		case errors.Is(err, cluster.ErrUnknown):
 			return s.look(p, err)

@@ -28,6 +28,7 @@ func TestOutages(t *testing.T) {
 		test func(*testing.T, *plane.Plane)
 	}{
 		{"api-server-killed", killedAPIServer},
+		{"api-server-restarted", restartedAPIServer},
 		{"api-server-hangs", frozenAPIServer},
 		{"etcd-stopped", stoppedEtcd},
 		{"token-expired", expiredToken},
@@ -144,6 +145,11 @@ func stoppedEtcd(t *testing.T, p *plane.Plane) {
 // The API server hangs with its connections open.
 func frozenAPIServer(t *testing.T, p *plane.Plane) {
 	outlasts(t, p, "frozen", 5*time.Second, p.FreezeAPIServer, p.ThawAPIServer)
+}
+
+// The API server is killed and comes back on the same store.
+func restartedAPIServer(t *testing.T, p *plane.Plane) {
+	outlasts(t, p, "restarted", 3*time.Second, p.KillAPIServer, func() error { return p.StartAPIServer(t.Context()) })
 }
 
 // outlasts demands that a run ends well by itself though something that it

@@ -147,9 +147,28 @@ func frozenAPIServer(t *testing.T, p *plane.Plane) {
 	outlasts(t, p, "frozen", 5*time.Second, p.FreezeAPIServer, p.ThawAPIServer)
 }
 
-// The API server is killed and comes back on the same store.
+// The API server is killed and comes back on the same store: the run goes on by
+// itself, unless the kill cut off a change that was under way; that is looked
+// into, and a resume finishes it.
 func restartedAPIServer(t *testing.T, p *plane.Plane) {
-	outlasts(t, p, "restarted", 3*time.Second, p.KillAPIServer, func() error { return p.StartAPIServer(t.Context()) })
+	s := newSteady(t, p, "restarted", 40)
+	s.letGo()
+	run := s.run()
+	run.until("the tenth change", intent(10))
+	if err := p.KillAPIServer(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.StartAPIServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ended := run.end()
+	if ended.code != 0 {
+		if !strings.Contains(ended.errOut, "it was sent and not answered") {
+			t.Fatalf("the run ended with %d\n%s", ended.code, ended.errOut)
+		}
+		s.resume().want(t, 0)
+	}
+	s.finished(plane.Operator)
 }
 
 // outlasts demands that a run ends well by itself though something that it

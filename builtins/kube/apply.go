@@ -76,7 +76,11 @@ func planApply(c *builtin.Call, a *applyArgs) (*effect.Plan, error) {
 	if n := len(d.Unchanged); n > 0 {
 		notes = append([]string{fmt.Sprintf("%d of %d objects stay as they are", n, len(objs))}, notes...)
 	}
-	return &effect.Plan{Effects: planned.Effects, Notes: notes, Data: raw}, nil
+	p := &effect.Plan{Effects: planned.Effects, Notes: notes, Data: raw}
+	if a.Wait > 0 {
+		p.Awaits = planned.Waits[manifest.ControlPlane]
+	}
+	return p, nil
 }
 
 // applying is one apply on its way.

@@ -143,6 +143,10 @@ type Plan struct {
 	// Notes are for the person who reads the plan: what is assumed, what is
 	// left alone and why.
 	Notes []string `json:"notes,omitempty"`
+	// Awaits are objects, changed by this call or not, that Drive waits for to be
+	// ready before the effects that need them. Whether they are is for the gates to
+	// see live.
+	Awaits []cluster.Ref `json:"awaits,omitempty"`
 	// Data is the builtin's own, handed to Drive.
 	Data json.RawMessage `json:"data,omitempty"`
 }

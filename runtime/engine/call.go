@@ -230,7 +230,7 @@ func (e *Engine) plan(c *builtin.Call, f *frame, n int, spec *builtin.Spec, a an
 	for _, ef := range es {
 		e.emit(f.path, &event.EffectPlanned{Change: event.ChangeOf("", Summary(ef), ef)})
 	}
-	if err := e.forecast(f, spec, es); err != nil {
+	if err := e.forecast(f, spec, es, plan.Awaits); err != nil {
 		return nil, err
 	}
 	if recordable := !slices.ContainsFunc(plan.Effects, (*effect.Effect).HoldsSecret); !recordable {

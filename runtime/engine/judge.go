@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"rutter.dev/rutter/runtime/builtin"
+	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/gate"
@@ -12,9 +13,9 @@ import (
 
 // forecast judges every effect of a call before its first write, assuming that
 // the earlier ones succeed (ruling 3).
-func (e *Engine) forecast(f *frame, spec *builtin.Spec, es []*effect.Effect) error {
+func (e *Engine) forecast(f *frame, spec *builtin.Spec, es []*effect.Effect, awaits []cluster.Ref) error {
 	run := e.run
-	run.Now, run.Forecast, run.Seen = e.o.Env.Clock.Now(), true, &gate.Seen{}
+	run.Now, run.Forecast, run.Seen, run.Awaits = e.o.Env.Clock.Now(), true, &gate.Seen{}, awaits
 	all := append(undeclared(spec, es), e.unsealed(es)...)
 	found := make([][]gate.Finding, len(es))
 	e.sideBySide(len(es), func(i int) {

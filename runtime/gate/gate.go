@@ -123,6 +123,9 @@ type Run struct {
 	// Earlier are the effects that come before this one: in a forecast those of
 	// the same call, live those that are made at the same time.
 	Earlier []*effect.Effect
+	// Awaits are, in a forecast, what the call waits for to be ready before it makes
+	// effects that need that.
+	Awaits []cluster.Ref
 	// Seen remembers reads within one judgement; nil reads each time.
 	Seen *Seen
 }

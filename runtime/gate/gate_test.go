@@ -352,6 +352,12 @@ func TestControlPlaneReady(t *testing.T) {
 			judge(t, controlPlaneReady, r, run, applied(t, web, web), c.want)
 		})
 	}
+	// A step that is taken up again finds its istiod applied, and still rolling.
+	for forecast, want := range map[bool]Verdict{true: Pass, false: Block} {
+		r := &fake{objects: []*cluster.Object{obj(t, unready)}}
+		run := &Run{To: "1.31.0", Forecast: forecast, Awaits: []cluster.Ref{cluster.RefOf(obj(t, unready))}, Policy: &Policy{}}
+		judge(t, controlPlaneReady, r, run, applied(t, web, web), want)
+	}
 }
 
 func TestScope(t *testing.T) {

@@ -61,6 +61,9 @@ func parsePath(text string) (path, error) {
 		if err != nil {
 			return nil, fmt.Errorf("path %q: %w", text, err)
 		}
+		if s.kind == anyDepth && slices.ContainsFunc(out, func(o step) bool { return o.kind == anyDepth }) {
+			return nil, fmt.Errorf("path %q: ** twice", text) // it would cost the square of the object's size
+		}
 		out = append(out, s)
 	}
 	return out, nil

@@ -33,6 +33,14 @@ func read(fsys fs.FS) (*Base, error) {
 	return out, nil
 }
 
+// OrDefault is b, or the Default where it is nil.
+func OrDefault(b *Base) (*Base, error) {
+	if b != nil {
+		return b, nil
+	}
+	return Default()
+}
+
 // Load lays a file of an organization over base: what it says of a release or
 // a note of the same id replaces, the rest is added. text is the file's content;
 // its errors name file and line. base is not changed.

@@ -13,12 +13,14 @@ import (
 	"time"
 
 	"go.starlark.net/starlark"
+	"k8s.io/apimachinery/pkg/types"
 
 	"rutter.dev/rutter/builtins/istioctl/lib"
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/env"
+	"rutter.dev/rutter/runtime/knowledge"
 	"rutter.dev/rutter/runtime/manifest"
 	rmesh "rutter.dev/rutter/runtime/mesh"
 	"rutter.dev/rutter/runtime/sim"
@@ -211,6 +213,10 @@ func TestVersionNamesOutdatedWorkloads(t *testing.T) {
 }
 
 func TestSkew(t *testing.T) {
+	k, err := knowledge.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		planes, proxies []string
 		want            string
@@ -228,7 +234,7 @@ func TestSkew(t *testing.T) {
 		for _, p := range tc.planes {
 			v.planes = append(v.planes, controlPlaneOf(p))
 		}
-		v.judge()
+		v.judge(k)
 		if got := strings.Join(v.Skew, "; "); (tc.want == "") != (got == "") || !strings.Contains(got, tc.want) {
 			t.Errorf("%v over %v: %q, want %q", tc.planes, tc.proxies, got, tc.want)
 		}
@@ -244,6 +250,30 @@ func TestPrecheckNotesWhatItFound(t *testing.T) {
 	}
 	if len(b.facts.Prechecks) != 1 || b.facts.Prechecks[0].Target != "1.31.0" || len(b.facts.Prechecks[0].Errors) != 0 {
 		t.Errorf("facts %+v", b.facts.Prechecks)
+	}
+}
+
+func TestNotesOfThisMesh(t *testing.T) {
+	b := newBench(t, "v1.34.0")
+	b.install()
+	if n := b.must("notes").(*upgradeNotes); len(n.Detected) != 0 || n.Since != "1.30.3" || n.To != "1.31.0" || !slices.Contains(n.Clear, "istio-1.31-upstream-span") {
+		t.Errorf("notes of a plain mesh: %+v", n)
+	}
+	istiod := cluster.Ref{Group: "apps", Version: "v1", Kind: "Deployment", Namespace: "istio-system", Name: "istiod"}
+	patch := `[{"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": {"name": "PILOT_SPAWN_UPSTREAM_SPAN_FOR_GATEWAY", "value": "false"}}]`
+	if _, err := b.client.Patch(context.Background(), istiod, types.JSONPatchType, []byte(patch), cluster.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	n := b.must("notes", arg("since", starlark.String("1.29.6"))).(*upgradeNotes)
+	i := slices.IndexFunc(n.Detected, func(n upgradeNote) bool { return n.ID == "istio-1.31-upstream-span" })
+	if i < 0 || !strings.Contains(strings.Join(n.Detected[i].Objects, ""), "deployment.apps/istiod in istio-system sets PILOT_SPAWN") {
+		t.Errorf("notes: %+v", n.Detected)
+	}
+	if len(n.Look) == 0 {
+		t.Error("1.30 has notes that a person has to look at")
+	}
+	if _, err := b.call("notes", arg("to", starlark.String("1.99.0"))); err != nil {
+		t.Errorf("an unknown version: %v", err)
 	}
 }
 

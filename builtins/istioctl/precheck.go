@@ -11,6 +11,7 @@ import (
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/effect"
+	"rutter.dev/rutter/runtime/knowledge"
 	"rutter.dev/rutter/runtime/mesh"
 	"rutter.dev/rutter/runtime/value"
 )
@@ -66,7 +67,11 @@ run itself may not do, a dry-run finds before its first change.`,
 
 func runPrecheck(c *builtin.Call, a *precheckArgs, target *semver.Version) (*prechecked, error) {
 	p := &prechecked{Target: target.String(), Errors: []string{}, Warnings: []string{}, Messages: []string{}}
-	now, err := look(c.Ctx, c.Reader, true)
+	k, err := knowledge.OrDefault(c.Run.Knowledge)
+	if err != nil {
+		return nil, err
+	}
+	now, err := look(c.Ctx, c.Reader, k, true)
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +95,8 @@ func runPrecheck(c *builtin.Call, a *precheckArgs, target *semver.Version) (*pre
 	if err != nil {
 		return nil, err
 	}
-	p.kubernetes(k8s, target)
-	p.path(now, target, a.Revision)
+	p.kubernetes(k, k8s, target)
+	p.path(k, now, target, a.Revision)
 	p.health(now)
 	p.registries(now)
 	if err := p.cni(c); err != nil {
@@ -132,8 +137,8 @@ func oldestMinor(now *versions) string {
 
 // kubernetes holds the server against the support table; the library knows
 // only the minimum.
-func (p *prechecked) kubernetes(k8s cluster.VersionInfo, target *semver.Version) {
-	supported, known := mesh.SupportedKubernetes(target)
+func (p *prechecked) kubernetes(k *knowledge.Base, k8s cluster.VersionInfo, target *semver.Version) {
+	supported, known := mesh.SupportedKubernetes(k, target)
 	switch {
 	case !known:
 		p.add(lib.LevelWarning, fmt.Sprintf("Kubernetes: no table says which versions Istio %s supports; the server is %s", target, k8s.Git))
@@ -144,7 +149,7 @@ func (p *prechecked) kubernetes(k8s cluster.VersionInfo, target *semver.Version)
 
 // path judges the way from each control plane that the upgrade would replace,
 // and the proxies that the target would have to serve.
-func (p *prechecked) path(now *versions, target *semver.Version, revision string) {
+func (p *prechecked) path(k *knowledge.Base, now *versions, target *semver.Version, revision string) {
 	mode := mesh.InPlace
 	if revision != "" {
 		mode = mesh.ByRevision
@@ -158,7 +163,7 @@ func (p *prechecked) path(now *versions, target *semver.Version, revision string
 			p.add(lib.LevelWarning, fmt.Sprintf("control plane %s in %s: its version cannot be told from its image %s", cp.Name, cp.Namespace, cp.Image))
 			continue
 		}
-		if err := mesh.CheckPath(from, target, mode); err != nil {
+		if err := mesh.CheckPath(k, from, target, mode); err != nil {
 			p.add(lib.LevelError, err.Error())
 		}
 	}
@@ -168,7 +173,7 @@ func (p *prechecked) path(now *versions, target *semver.Version, revision string
 		p.add(lib.LevelWarning, "skew now: "+skew)
 	}
 	for v, n := range inOrder(now.DataPlane) {
-		if err := mesh.CheckSkew(target, v, mode); err != nil && !seen[err.Error()] {
+		if err := mesh.CheckSkew(k, target, v, mode); err != nil && !seen[err.Error()] {
 			p.add(lib.LevelError, fmt.Sprintf("%d proxies would be out of skew: %s", n, err))
 		}
 	}

@@ -28,7 +28,7 @@ func Injector() sim.Injector { return lib.NewInjector() }
 // Specs lists the builtins of the module istioctl. r renders manifests for all
 // runs of the process.
 func Specs(r *lib.Renderer) []*builtin.Spec {
-	return []*builtin.Spec{versionSpec(), precheckSpec(), analyzeSpec(), manifestSpec(r), verifySpec()}
+	return []*builtin.Spec{versionSpec(), precheckSpec(), notesSpec(), analyzeSpec(), manifestSpec(r), verifySpec()}
 }
 
 // Decoders rebuild the module's handles.

@@ -12,6 +12,7 @@ import (
 	"rutter.dev/rutter/builtins/istioctl/lib"
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/knowledge"
 	"rutter.dev/rutter/runtime/mesh"
 )
 
@@ -72,7 +73,11 @@ which workloads have proxies that injection would make otherwise now:
 struct(workload, namespace, name, kind, pods, from, to, reason).`,
 		Example: `istioctl.version().data_plane`,
 		Do: func(c *builtin.Call, a *versionArgs) (any, error) {
-			v, err := look(c.Ctx, c.Reader, a.DataPlane)
+			k, err := knowledge.OrDefault(c.Run.Knowledge)
+			if err != nil {
+				return nil, err
+			}
+			v, err := look(c.Ctx, c.Reader, k, a.DataPlane)
 			if err != nil || !a.DataPlane {
 				return v, err
 			}
@@ -82,7 +87,7 @@ struct(workload, namespace, name, kind, pods, from, to, reason).`,
 }
 
 // look takes the census.
-func look(ctx context.Context, r cluster.Reader, dataPlane bool) (*versions, error) {
+func look(ctx context.Context, r cluster.Reader, k *knowledge.Base, dataPlane bool) (*versions, error) {
 	v := &versions{
 		Client: lib.LinkedVersion, ControlPlane: []plane{}, DataPlane: map[string]int{}, Revisions: map[string]int{},
 		Skew: []string{}, Tags: []mesh.Tag{}, Outdated: []outdated{},
@@ -114,7 +119,7 @@ func look(ctx context.Context, r cluster.Reader, dataPlane bool) (*versions, err
 		}
 		v.Proxies, v.proxies = len(proxies), proxies
 	}
-	v.judge()
+	v.judge(k)
 	return v, nil
 }
 
@@ -135,7 +140,7 @@ func (v *versions) findOutdated(ctx context.Context, r cluster.Reader) error {
 }
 
 // judge fills in what follows from the versions.
-func (v *versions) judge() {
+func (v *versions) judge(k *knowledge.Base) {
 	data := parsed(slices.Collect(maps.Keys(v.DataPlane)))
 	if len(data) > 0 {
 		v.Oldest, v.Newest = data[0].String(), data[len(data)-1].String()
@@ -159,7 +164,7 @@ func (v *versions) judge() {
 	// none may be passed by the newest proxy.
 	newest := planes[len(planes)-1]
 	for _, d := range data {
-		if err := mesh.CheckSkew(newest, d, mode); err != nil {
+		if err := mesh.CheckSkew(k, newest, d, mode); err != nil {
 			v.Skew = append(v.Skew, err.Error())
 		}
 	}

@@ -76,6 +76,7 @@ these are all of that namespace.`,
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.target.Sim, "sim", rbacMesh, "the simulated cluster: mesh[,istio=1.30.3,workloads=60,…], or a file or folder of YAML objects")
+	f.target.knowledgeFlag(cmd)
 	fs.StringVar(&f.target.Policy, "policy", "", "the organization's policy file (default rutter.yaml beside the runbooks, if there is one)")
 	fs.StringVar(&f.target.As, "as", "", "user that runs will impersonate: the roles are for them, and one for who impersonates is added")
 	fs.StringArrayVar(&f.target.AsGroups, "as-group", nil, "group to impersonate (repeatable)")
@@ -196,6 +197,10 @@ func (a *app) rehearse(ctx context.Context, f *rbacFlags, name string) (*rehears
 	if err != nil {
 		return nil, err
 	}
+	known, err := f.target.known(a.env.Workdir)
+	if err != nil {
+		return nil, err
+	}
 	s, note, err := a.simulate(ctx, f.target.Sim, "", renderer, mesh.NewIstiods())
 	if err != nil {
 		return nil, err
@@ -205,9 +210,13 @@ func (a *app) rehearse(ctx context.Context, f *rbacFlags, name string) (*rehears
 	connect := func(clock env.Clock) (*cluster.Client, error) {
 		return cluster.New(s.Config(), "sim", clock, cluster.ClientOptions{Version: version, Record: log.Record})
 	}
-	parts := []func(host.Session) error{func(session host.Session) error { return h.Run(ctx, a.hard, session, rb, params) }}
+	parts := []func(host.Session) error{func(session host.Session) error {
+		session.Knowledge = known
+		return h.Run(ctx, a.hard, session, rb, params)
+	}}
 	if f.rollback {
 		parts = append(parts, func(session host.Session) error {
+			session.Knowledge = known
 			return h.Rollback(ctx, a.hard, session, engine.RollbackOptions{Foreign: "overwrite"})
 		})
 	}

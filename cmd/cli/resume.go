@@ -38,6 +38,7 @@ func (f *takeUp) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.cluster.Context, "context", "", "kubeconfig context under which the same cluster is reached now")
 	cmd.Flags().StringVar(&f.cluster.Kubeconfig, "kubeconfig", "", "kubeconfig file with which it is reached now")
 	cmd.Flags().StringVar(&f.cluster.Policy, "policy", "", "where the organization's policy file is now")
+	cmd.Flags().StringVar(&f.cluster.Knowledge, "knowledge", "", "where the file of what is known of Istio's releases is now")
 	f.watching.flags(cmd)
 }
 
@@ -188,6 +189,9 @@ func (t *target) moved(now target, elsewhere bool) {
 	if now.Policy != "" {
 		t.Policy = now.Policy
 	}
+	if now.Knowledge != "" {
+		t.Knowledge = now.Knowledge
+	}
 }
 
 // unopened says why a run's journal could not be opened, and what to do.
@@ -245,6 +249,10 @@ func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal,
 	if err != nil {
 		return err
 	}
+	known, err := t.known(a.env.Workdir)
+	if err != nil {
+		return err
+	}
 	if t.Sim != "" && !exists(filepath.Join(dir, simName)) {
 		// One made anew would have the same identity, but not what the run has done to it.
 		return &diag.Error{
@@ -266,7 +274,7 @@ func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal,
 		return err
 	}
 	return carry(h, host.Session{
-		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers), Policy: policy, Sealer: sealer, Lock: a.locking(t),
+		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers), Policy: policy, Knowledge: known, Sealer: sealer, Lock: a.locking(t),
 		Evidence: evidenceIn(dir), Analyze: istioctl.Mistakes,
 	})
 }

@@ -48,6 +48,7 @@ runbook, 3 refused by a gate or not approved, 5 in doubt, 130 interrupted.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), f, args[0]) },
 	}
 	f.target.flags(cmd, true)
+	f.target.knowledgeFlag(cmd)
 	f.answers.flags(cmd)
 	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "parameter, name=value (repeatable)")
 	cmd.Flags().StringVar(&f.params, "params", "", "YAML or JSON file of parameters; --set wins")
@@ -97,6 +98,10 @@ func (a *app) begin(ctx context.Context, h *host.Host, f *runFlags, renderer *li
 	if err != nil {
 		return err
 	}
+	known, err := f.target.known(a.env.Workdir)
+	if err != nil {
+		return err
+	}
 	root, err := a.stateRoot()
 	if err != nil {
 		return err
@@ -141,7 +146,7 @@ func (a *app) begin(ctx context.Context, h *host.Host, f *runFlags, renderer *li
 	}
 	return carry(host.Session{
 		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers),
-		Policy: policy, Sealer: sealer, Lock: a.locking(&f.target), Invocation: inv, Evidence: evidenceIn(dir), Analyze: istioctl.Mistakes,
+		Policy: policy, Knowledge: known, Sealer: sealer, Lock: a.locking(&f.target), Invocation: inv, Evidence: evidenceIn(dir), Analyze: istioctl.Mistakes,
 	})
 }
 

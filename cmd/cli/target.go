@@ -34,6 +34,7 @@ type target struct {
 	AsGroups   []string `json:"asGroups,omitempty"`
 	Sim        string   `json:"sim,omitempty"`
 	Policy     string   `json:"policy,omitempty"`
+	Knowledge  string   `json:"knowledge,omitempty"`
 	// Runbook and Root are where the runbook was read: a resume looks whether it
 	// has changed since.
 	Runbook string `json:"runbook,omitempty"`

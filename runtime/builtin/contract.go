@@ -13,6 +13,7 @@ import (
 	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/event"
+	"rutter.dev/rutter/runtime/knowledge"
 )
 
 // Class says what a builtin may do.
@@ -48,6 +49,9 @@ type RunInfo struct {
 	// Secrets is how Secrets are sealed in backups and before-images; nil
 	// means that they are refused (ruling 9).
 	Secrets Sealer
+	// Knowledge is what is known of Istio's releases; nil is what this rutter was
+	// built with.
+	Knowledge *knowledge.Base
 }
 
 // Sealer encrypts and decrypts Secret material with the run's age keys.

@@ -67,6 +67,21 @@ func Classify(e *Effect) Class {
 	return Plain
 }
 
+// OfInstall reports whether an object of these labels belongs to an install of
+// Istio: what istioctl or a chart rendered, the mesh's ConfigMaps with it.
+func OfInstall(ref cluster.Ref, labels map[string]string) bool {
+	ls := marks{labels}
+	switch {
+	case ref.Kind == "CustomResourceDefinition":
+		return false
+	case ref.Kind == "ConfigMap" && IsMeshConfigMap(ref.Name):
+		return true
+	case isWorkload(ref.Group, ref.Kind) && (isControlPlane(ref.Name, ls) || isGateway(ls)):
+		return true
+	}
+	return ofInstall(ls)
+}
+
 // marks are the labels of an object at the moments that count.
 type marks []map[string]string
 

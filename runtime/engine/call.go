@@ -50,7 +50,7 @@ func (e *Engine) Call(t *starlark.Thread, name string, args starlark.Tuple, kwar
 func (e *Engine) call(t *starlark.Thread, f *frame, spec *builtin.Spec, facts *[]effect.Fact) *builtin.Call {
 	c := &builtin.Call{
 		Ctx: f.asking(f.ctx, spec.Name), Env: e.envOf(f), Reader: e.readerOf(f), Blobs: e.o.Journal,
-		Run: builtin.RunInfo{ID: e.run.ID, From: e.run.From, To: e.run.To, Secrets: e.o.Sealer},
+		Run: builtin.RunInfo{ID: e.run.ID, From: e.run.From, To: e.run.To, Secrets: e.o.Sealer, Knowledge: e.o.Knowledge},
 		Pos: builtin.CallerPos(t), Thread: t, Host: e, Facts: e.run.Facts,
 		Emit:     func(b event.Body) { e.emit(f.path, b) },
 		Progress: func(done, total int, msg string) { e.progress(f, done, total, msg) },
@@ -207,7 +207,7 @@ func (e *Engine) write(t *starlark.Thread, f *frame, spec *builtin.Spec, a any, 
 			return nil, e.failed(f, n, spec.Name, args, err, facts)
 		}
 	}
-	sub := &submitter{e: e, f: f, spec: spec}
+	sub := &submitter{e: e, f: f, spec: spec, call: plan.Effects}
 	v, err := toValue(spec.DriveCall(c, sub, a, plan))
 	// A builtin that drops the error of a submission changes nothing about it.
 	if err = e.doomed(err); err != nil {

@@ -24,6 +24,7 @@ import (
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/journal"
+	"rutter.dev/rutter/runtime/knowledge"
 	"rutter.dev/rutter/runtime/lock"
 	"rutter.dev/rutter/runtime/value"
 )
@@ -37,8 +38,11 @@ type Options struct {
 	Builtins *builtin.Set
 	Codec    *value.Codec
 	Policy   *gate.Policy
-	Sealer   builtin.Sealer
-	Approver Approver
+	// Knowledge is what is known of Istio's releases; nil is what this rutter was
+	// built with.
+	Knowledge *knowledge.Base
+	Sealer    builtin.Sealer
+	Approver  Approver
 	// Lock says how the mesh is locked before the first record is written, and
 	// for whom. Its Cluster, Clock, Namespace and Run are the engine's to fill
 	// in. nil: nobody else can reach the cluster.
@@ -168,7 +172,7 @@ func newEngine(soft, hard context.Context, o Options) *Engine {
 	e := &Engine{o: o, soft: soft, hard: hard, ledger: newLedger(), view: cluster.View(o.Cluster), leave: map[string]bool{}, policies: map[string]FailurePolicy{}, began: o.Env.Clock.Now()}
 	e.run = gate.Run{
 		ID: o.Begin.Run, ClusterUID: o.Begin.ClusterUID, From: o.Begin.From, To: o.Begin.To,
-		Facts: &effect.Facts{}, Created: e.ledger.created, Scope: o.Scope, Policy: o.Policy,
+		Facts: &effect.Facts{}, Created: e.ledger.created, Scope: o.Scope, Policy: o.Policy, Knowledge: o.Knowledge,
 	}
 	if e.run.Policy == nil {
 		e.run.Policy = &gate.Policy{}

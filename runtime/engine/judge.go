@@ -20,7 +20,7 @@ func (e *Engine) forecast(f *frame, spec *builtin.Spec, es []*effect.Effect, awa
 	found := make([][]gate.Finding, len(es))
 	e.sideBySide(len(es), func(i int) {
 		r := run
-		r.Earlier = es[:i]
+		r.Earlier, r.Call = es[:i], es
 		found[i] = gate.Judge(f.asking(f.ctx, spec.Name), e.readerOf(f), &r, es[i])
 	})
 	if err := e.interrupted(); err != nil {

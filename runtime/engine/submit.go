@@ -18,6 +18,7 @@ type submitter struct {
 	e    *Engine
 	f    *frame
 	spec *builtin.Spec
+	call []*effect.Effect // every effect that the call means to make
 }
 
 var _ effect.Submitter = (*submitter)(nil)
@@ -163,7 +164,7 @@ func (s *submitter) judge(ctx context.Context, ps []*pending) error {
 	s.e.sideBySide(len(open), func(i int) {
 		if p := open[i]; p.err == nil {
 			one := run
-			one.Earlier = es[:i]
+			one.Earlier, one.Call = es[:i], s.call
 			p.findings = gate.Judge(ctx, r, &one, p.ef)
 		}
 	})

@@ -11,6 +11,7 @@ import (
 
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
+	"rutter.dev/rutter/runtime/knowledge"
 )
 
 // Code is a gate's stable name, "RUT005".
@@ -28,6 +29,7 @@ const (
 	ControlPlaneReady Code = "RUT012"
 	Disruption        Code = "RUT013"
 	Scope             Code = "RUT016"
+	RemovedFields     Code = "RUT017"
 )
 
 // Verdict is what a gate says. They are ordered: the worst finding counts.
@@ -126,6 +128,13 @@ type Run struct {
 	// Awaits are, in a forecast, what the call waits for to be ready before it makes
 	// effects that need that.
 	Awaits []cluster.Ref
+	// Call is every effect that the call means to make, this one included.
+	Call []*effect.Effect
+	// Back: the effects undo those of the run.
+	Back bool
+	// Knowledge is what is known of Istio's releases; nil is what this rutter was
+	// built with.
+	Knowledge *knowledge.Base
 	// Seen remembers reads within one judgement; nil reads each time.
 	Seen *Seen
 }

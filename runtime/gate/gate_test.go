@@ -50,6 +50,22 @@ func (f *fake) ResourceFor(_ context.Context, gvk schema.GroupVersionKind) (clus
 	return cluster.Resource{GVK: gvk, GVR: gvk.GroupVersion().WithResource(strings.ToLower(gvk.Kind) + "s"), Namespaced: true}, f.fail
 }
 
+func (f *fake) Resources(ctx context.Context) ([]cluster.Resource, error) {
+	seen := map[schema.GroupKind]bool{}
+	var out []cluster.Resource
+	for _, o := range f.objects {
+		if gvk := o.GroupVersionKind(); !seen[gvk.GroupKind()] {
+			seen[gvk.GroupKind()] = true
+			r, err := f.ResourceFor(ctx, gvk)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, r)
+		}
+	}
+	return out, f.fail
+}
+
 func (f *fake) List(_ context.Context, res cluster.Resource, o cluster.ListOptions, each func(*cluster.Object) error) error {
 	f.lists++
 	if f.fail != nil {

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/knowledge"
 	"rutter.dev/rutter/runtime/mesh"
 )
 
@@ -19,6 +20,8 @@ type Seen struct {
 	planes  []mesh.ControlPlane
 	asked   bool // planes were
 	budgets map[string][]mesh.Budget
+	notes   []knowledge.Found
+	looked  bool // for notes
 }
 
 // uid reads the cluster's identity anew, past what the client remembers: the
@@ -80,4 +83,22 @@ func (s *Seen) budgetsIn(ctx context.Context, r cluster.Reader, namespace string
 		s.budgets[namespace] = bs
 	}
 	return bs, err
+}
+
+// upgradeNotes looks for what notes are about. They are the same throughout a
+// run.
+func (s *Seen) upgradeNotes(ctx context.Context, r cluster.Reader, notes []*knowledge.Note) ([]knowledge.Found, error) {
+	if s == nil {
+		return knowledge.Look(ctx, r, notes)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.looked {
+		return s.notes, nil
+	}
+	found, err := knowledge.Look(ctx, r, notes)
+	if err == nil {
+		s.notes, s.looked = found, true
+	}
+	return found, err
 }

@@ -13,23 +13,23 @@ import (
 func All() []*Gate {
 	return []*Gate{
 		clusterPinned, lockHeld, versionPath, precheckPassed, backupCovers, dryRun,
-		reviewed, controlPlaneReady, disruption, scope,
+		reviewed, controlPlaneReady, disruption, scope, removedFields,
 	}
 }
 
 // byClass is which gates an effect of a class passes. The table in the docs is
 // made from it.
 var byClass = map[effect.Class][]Code{
-	effect.CRD:          {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
-	effect.Webhook:      {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.CRD:          {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope, RemovedFields},
+	effect.Webhook:      {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope, RemovedFields},
 	effect.Tag:          {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Scope},
-	effect.ControlPlane: {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
-	effect.Gateway:      {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, Scope},
-	effect.MeshConfig:   {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.ControlPlane: {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope, RemovedFields},
+	effect.Gateway:      {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, Scope, RemovedFields},
+	effect.MeshConfig:   {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope, RemovedFields},
 	effect.Relabel:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope},
 	effect.Restart:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, Scope},
 	effect.Eviction:     {ClusterPinned, LockHeld, DryRun, ControlPlaneReady, Disruption, Scope},
-	effect.Plain:        {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.Plain:        {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope, RemovedFields},
 }
 
 // For returns the codes of the gates that effects of class c pass, in order.

@@ -10,6 +10,7 @@ import (
 
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
+	"rutter.dev/rutter/runtime/knowledge"
 	"rutter.dev/rutter/runtime/mesh"
 )
 
@@ -44,22 +45,30 @@ var versionPath = &Gate{
 			if err != nil {
 				return nil, fmt.Errorf("installed version %q: %w", run.From, err)
 			}
-			if err := mesh.CheckPath(from, to, modeOf(e)); err != nil {
+			k, err := knowledge.OrDefault(run.Knowledge)
+			if err != nil {
+				return nil, err
+			}
+			if err := mesh.CheckPath(k, from, to, modeOf(e)); err != nil {
 				out = append(out, block(err.Error(), "a path that Istio supports", "")...)
 			}
 		}
 		if version == "" {
 			return out, nil // the server's version is asked for once, with istiod itself
 		}
-		found, err := kubernetesSupported(ctx, r, to)
+		found, err := kubernetesSupported(ctx, r, run, to)
 		return append(out, found...), err
 	},
 }
 
-func kubernetesSupported(ctx context.Context, r cluster.Reader, to *semver.Version) ([]Finding, error) {
-	supported, known := mesh.SupportedKubernetes(to)
+func kubernetesSupported(ctx context.Context, r cluster.Reader, run *Run, to *semver.Version) ([]Finding, error) {
+	k, err := knowledge.OrDefault(run.Knowledge)
+	if err != nil {
+		return nil, err
+	}
+	supported, known := mesh.SupportedKubernetes(k, to)
 	if !known {
-		return []Finding{{Verdict: Warn, Problem: fmt.Sprintf("which Kubernetes versions Istio %s supports is not known to this rutter", to), Next: "use a newer rutter"}}, nil
+		return []Finding{{Verdict: Warn, Problem: fmt.Sprintf("which Kubernetes versions Istio %s supports is not known to this rutter", to), Next: "give a file of what is known of it with --knowledge, or use a newer rutter"}}, nil
 	}
 	v, err := r.Version(ctx)
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/journal"
+	"rutter.dev/rutter/runtime/knowledge"
 	"rutter.dev/rutter/runtime/loader"
 	"rutter.dev/rutter/runtime/lock"
 	"rutter.dev/rutter/runtime/mesh"
@@ -45,7 +46,10 @@ type Session struct {
 	Sink     event.Sink
 	Approver engine.Approver
 	Policy   *gate.Policy
-	Sealer   builtin.Sealer
+	// Knowledge is what is known of Istio's releases; nil is what this rutter was
+	// built with.
+	Knowledge *knowledge.Base
+	Sealer    builtin.Sealer
 	// Lock says for whom the mesh is locked while the run lasts; nil where
 	// nobody else can reach the cluster.
 	Lock *lock.Options
@@ -229,7 +233,7 @@ func (h *Host) options(s Session, begin journal.Begin, rb *Runbook, p *interp.Pa
 	}
 	o := engine.Options{
 		Env: s.Env, Cluster: s.Cluster, Journal: s.Journal, Sink: s.Sink, Builtins: h.Builtins, Codec: codec,
-		Policy: s.Policy, Sealer: s.Sealer, Approver: s.Approver, Lock: s.Lock, Begin: begin, Rutter: h.Version, Evidence: s.Evidence, Analyze: s.Analyze,
+		Policy: s.Policy, Knowledge: s.Knowledge, Sealer: s.Sealer, Approver: s.Approver, Lock: s.Lock, Begin: begin, Rutter: h.Version, Evidence: s.Evidence, Analyze: s.Analyze,
 	}
 	if rb == nil { // only ever for a rollback
 		o.Invoke = invokeBare

@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/knowledge"
 )
 
 func object(t *testing.T, text string) *cluster.Object {
@@ -41,6 +42,15 @@ func TestImageVersion(t *testing.T) {
 	}
 }
 
+func known(t *testing.T) *knowledge.Base {
+	t.Helper()
+	k, err := knowledge.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
 func TestCheckPath(t *testing.T) {
 	for _, tc := range []struct {
 		from, to string
@@ -57,7 +67,7 @@ func TestCheckPath(t *testing.T) {
 		{"1.31.0", "1.30.3", ByRevision, false},
 		{"1.31.0", "2.0.0", InPlace, false},
 	} {
-		err := CheckPath(semver.MustParse(tc.from), semver.MustParse(tc.to), tc.mode)
+		err := CheckPath(known(t), semver.MustParse(tc.from), semver.MustParse(tc.to), tc.mode)
 		if (err == nil) != tc.ok {
 			t.Errorf("%s -> %s %s: %v", tc.from, tc.to, tc.mode, err)
 		}
@@ -69,18 +79,18 @@ func TestCheckSkew(t *testing.T) {
 		control, data string
 		ok            bool
 	}{{"1.31.0", "1.30.3", true}, {"1.31.0", "1.29.6", false}, {"1.30.3", "1.31.0", false}, {"1.31.0", "1.31.1", true}} {
-		if err := CheckSkew(semver.MustParse(tc.control), semver.MustParse(tc.data), InPlace); (err == nil) != tc.ok {
+		if err := CheckSkew(known(t), semver.MustParse(tc.control), semver.MustParse(tc.data), InPlace); (err == nil) != tc.ok {
 			t.Errorf("%s over %s: %v", tc.control, tc.data, err)
 		}
 	}
 }
 
 func TestSupportedKubernetes(t *testing.T) {
-	r, ok := SupportedKubernetes(semver.MustParse("1.31.0"))
+	r, ok := SupportedKubernetes(known(t), semver.MustParse("1.31.0"))
 	if !ok || !r.Contains(32) || !r.Contains(36) || r.Contains(31) || r.Contains(37) {
 		t.Errorf("%v %v", r, ok)
 	}
-	if _, ok := SupportedKubernetes(semver.MustParse("1.99.0")); ok {
+	if _, ok := SupportedKubernetes(known(t), semver.MustParse("1.99.0")); ok {
 		t.Error("an unknown version has a range")
 	}
 }

@@ -4,25 +4,33 @@ import (
 	"fmt"
 
 	"github.com/Masterminds/semver/v3"
+
+	"rutter.dev/rutter/runtime/knowledge"
 )
 
 // Mode is how a control plane is upgraded.
 type Mode string
 
 // The modes. In place goes one minor at a time; by revision may jump two
-// (https://istio.io/latest/docs/setup/upgrade/).
+// (https://istio.io/latest/docs/setup/upgrade/); knowledge.Skew has the numbers.
 const (
 	InPlace    Mode = "in place"
 	ByRevision Mode = "by revision"
 )
 
-// CheckPath says what is wrong with upgrading from one Istio version to
-// another; nil if nothing is. Downgrades are refused: the way back is a rollback.
-func CheckPath(from, to *semver.Version, mode Mode) error {
-	span := uint64(1)
-	if mode == ByRevision {
-		span = 2
+// span is how many minor versions may lie between two parts.
+func (m Mode) span(rules knowledge.Skew) uint64 {
+	if m == ByRevision {
+		return rules.ByRevision
 	}
+	return rules.InPlace
+}
+
+// CheckPath says what is wrong with upgrading from one Istio version to
+// another by the rules that are known; nil if nothing is. Downgrades are
+// refused: the way back is a rollback.
+func CheckPath(k *knowledge.Base, from, to *semver.Version, mode Mode) error {
+	span := mode.span(k.Skew())
 	switch {
 	case from.Major() != to.Major():
 		return fmt.Errorf("istio %s -> %s: another major version: no upgrade path is known", from, to)
@@ -37,12 +45,9 @@ func CheckPath(from, to *semver.Version, mode Mode) error {
 
 // CheckSkew says what is wrong with a proxy of one version under a control
 // plane of another: the data plane is never ahead by a minor, and a control
-// plane at most two (one is what in-place upgrades keep to).
-func CheckSkew(control, data *semver.Version, mode Mode) error {
-	span := uint64(1)
-	if mode == ByRevision {
-		span = 2
-	}
+// plane at most as far as its own upgrades go.
+func CheckSkew(k *knowledge.Base, control, data *semver.Version, mode Mode) error {
+	span := mode.span(k.Skew())
 	switch {
 	case control.Major() != data.Major():
 		return fmt.Errorf("control plane %s, data plane %s: another major version", control, data)
@@ -54,41 +59,13 @@ func CheckSkew(control, data *semver.Version, mode Mode) error {
 	return nil
 }
 
-// KubernetesRange is the range of Kubernetes 1.x minor versions, both ends included.
-type KubernetesRange struct{ Min, Max int }
-
-// Contains reports whether 1.minor is in the range.
-func (r KubernetesRange) Contains(minor int) bool { return minor >= r.Min && minor <= r.Max }
-
-// String is "1.32–1.36".
-func (r KubernetesRange) String() string { return fmt.Sprintf("1.%d–1.%d", r.Min, r.Max) }
-
-// SupportedKubernetes is the range that an Istio minor was tested with
-// (https://istio.io/latest/docs/releases/supported-releases/); ok is false for
-// versions that this table does not know.
-func SupportedKubernetes(istio *semver.Version) (r KubernetesRange, ok bool) {
-	if istio.Major() != 1 {
-		return KubernetesRange{}, false
+// SupportedKubernetes is the range of Kubernetes versions that an Istio minor
+// was tested with (https://istio.io/latest/docs/releases/supported-releases/);
+// ok is false for versions of which nothing is known.
+func SupportedKubernetes(k *knowledge.Base, istio *semver.Version) (r knowledge.Range, ok bool) {
+	release := k.Release(istio)
+	if release == nil || release.Kubernetes == (knowledge.Range{}) {
+		return knowledge.Range{}, false
 	}
-	switch istio.Minor() {
-	case 20:
-		return KubernetesRange{25, 29}, true
-	case 21:
-		return KubernetesRange{26, 29}, true
-	case 22, 23:
-		return KubernetesRange{27, 30}, true
-	case 24:
-		return KubernetesRange{28, 31}, true
-	case 25:
-		return KubernetesRange{29, 32}, true
-	case 26, 27:
-		return KubernetesRange{29, 33}, true
-	case 28:
-		return KubernetesRange{30, 34}, true
-	case 29:
-		return KubernetesRange{31, 35}, true
-	case 30, 31:
-		return KubernetesRange{32, 36}, true
-	}
-	return KubernetesRange{}, false
+	return release.Kubernetes, true
 }

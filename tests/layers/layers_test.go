@@ -16,6 +16,7 @@ const module = "rutter.dev/rutter/"
 var order = [][]string{
 	{"runtime/env", "runtime/diag", "runtime/plain", "stdlib", "runbooks"},
 	{"runtime/cluster"},
+	{"runtime/knowledge"},
 	{"runtime/sim", "runtime/mesh", "runtime/seal", "runtime/lock", "runtime/access"},
 	{"runtime/sim/controllers"},
 	{"runtime/sim/mesh"},

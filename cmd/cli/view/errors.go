@@ -75,7 +75,7 @@ func (p *palette) layout(err error) []string {
 		if f.text == "" {
 			continue
 		}
-		for i, s := range wrap(event.CleanLine(f.text), p.o.Width-12) {
+		for i, s := range Wrap(event.CleanLine(f.text), p.o.Width-12) {
 			word := ""
 			if i == 0 {
 				word = f.word
@@ -200,7 +200,7 @@ func (p *palette) table(fs []gate.Finding) []string {
 			text = append(text, "next: "+event.CleanLine(g.Next))
 		}
 		for _, t := range text {
-			for _, s := range wrap(t, p.o.Width-len(indent)) {
+			for _, s := range Wrap(t, p.o.Width-len(indent)) {
 				out = append(out, first+s)
 				first = indent
 			}

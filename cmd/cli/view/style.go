@@ -137,8 +137,8 @@ func pad(s string, n int) string {
 	return s
 }
 
-// wrap breaks s at spaces into lines of at most n columns; n < 20 doesn't wrap.
-func wrap(s string, n int) []string {
+// Wrap breaks s at spaces into lines of at most n columns; n < 20 doesn't wrap.
+func Wrap(s string, n int) []string {
 	if n < 20 {
 		return []string{s}
 	}

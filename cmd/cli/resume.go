@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -30,7 +31,8 @@ type resumeFlags struct {
 type takeUp struct {
 	answers  answers
 	watching watching
-	cluster  target // how the run's cluster is reached now
+	cluster  target        // how the run's cluster is reached now
+	withheld []fs.FileInfo // the policy's files, once that is read
 }
 
 func (f *takeUp) flags(cmd *cobra.Command) {
@@ -107,6 +109,7 @@ func (a *app) resumeAsIs(ctx context.Context, f *resumeFlags, h *host.Host, s ho
 		switch {
 		case err == nil:
 			defer closeQuietly(l)
+			l.Withhold(f.takeUp.withheld)
 			ro.Source = l
 		case f.adopt:
 			return err
@@ -241,9 +244,15 @@ func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal,
 	if err != nil {
 		return err
 	}
-	policy, err := t.policy()
+	p, err := a.policyFor(ctx, h, t, t.Root, nil)
 	if err != nil {
 		return err
+	}
+	if err := a.tellPolicy(begin, p); err != nil {
+		return err
+	}
+	if p != nil {
+		f.withheld = p.Files
 	}
 	if t.Sim != "" && !exists(filepath.Join(dir, simName)) {
 		// One made anew would have the same identity, but not what the run has done to it.
@@ -266,7 +275,7 @@ func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal,
 		return err
 	}
 	return carry(h, host.Session{
-		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers), Policy: policy, Sealer: sealer, Lock: a.locking(t),
+		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers), Policy: inForce(p), Sealer: sealer, Lock: a.locking(t),
 		Evidence: evidenceIn(dir), Analyze: istioctl.Mistakes,
 	})
 }

@@ -13,23 +13,23 @@ import (
 func All() []*Gate {
 	return []*Gate{
 		clusterPinned, lockHeld, versionPath, precheckPassed, backupCovers, dryRun,
-		reviewed, controlPlaneReady, disruption, scope,
+		reviewed, controlPlaneReady, disruption, window, scope, organization,
 	}
 }
 
 // byClass is which gates an effect of a class passes. The table in the docs is
 // made from it.
 var byClass = map[effect.Class][]Code{
-	effect.CRD:          {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
-	effect.Webhook:      {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
-	effect.Tag:          {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Scope},
-	effect.ControlPlane: {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
-	effect.Gateway:      {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, Scope},
-	effect.MeshConfig:   {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope},
-	effect.Relabel:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope},
-	effect.Restart:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, Scope},
-	effect.Eviction:     {ClusterPinned, LockHeld, DryRun, ControlPlaneReady, Disruption, Scope},
-	effect.Plain:        {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.CRD:          {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ChangeWindow, Scope, OrganizationRules},
+	effect.Webhook:      {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ChangeWindow, Scope, OrganizationRules},
+	effect.Tag:          {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, ChangeWindow, Scope, OrganizationRules},
+	effect.ControlPlane: {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ChangeWindow, Scope, OrganizationRules},
+	effect.Gateway:      {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, ChangeWindow, Scope, OrganizationRules},
+	effect.MeshConfig:   {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, ChangeWindow, Scope, OrganizationRules},
+	effect.Relabel:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, ChangeWindow, Scope, OrganizationRules},
+	effect.Restart:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, ChangeWindow, Scope, OrganizationRules},
+	effect.Eviction:     {ClusterPinned, LockHeld, DryRun, ControlPlaneReady, Disruption, ChangeWindow, Scope, OrganizationRules},
+	effect.Plain:        {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, ChangeWindow, Scope, OrganizationRules},
 }
 
 // For returns the codes of the gates that effects of class c pass, in order.
@@ -38,7 +38,7 @@ func For(c effect.Class) []Code { return slices.Clone(byClass[c]) }
 // Judge runs every gate of the effect's class and returns all findings, in
 // gate order, never only the first. A gate that could not find out blocks.
 func Judge(ctx context.Context, r cluster.Reader, run *Run, e *effect.Effect) []Finding {
-	return each(e, func(g *Gate) ([]Finding, error) {
+	return each(run, e, func(g *Gate) ([]Finding, error) {
 		if g.Before == nil {
 			return nil, nil
 		}
@@ -48,7 +48,7 @@ func Judge(ctx context.Context, r cluster.Reader, run *Run, e *effect.Effect) []
 
 // JudgeAfter runs the gates' second half once e was made.
 func JudgeAfter(ctx context.Context, r cluster.Reader, run *Run, e *effect.Effect) []Finding {
-	return each(e, func(g *Gate) ([]Finding, error) {
+	return each(run, e, func(g *Gate) ([]Finding, error) {
 		if g.After == nil {
 			return nil, nil
 		}
@@ -61,7 +61,7 @@ func (g *Gate) asking(ctx context.Context) context.Context {
 	return cluster.WithAsker(ctx, cluster.Asker{Step: cluster.AskerOf(ctx).Step, By: string(g.Code) + " " + g.Name})
 }
 
-func each(e *effect.Effect, judge func(*Gate) ([]Finding, error)) []Finding {
+func each(run *Run, e *effect.Effect, judge func(*Gate) ([]Finding, error)) []Finding {
 	var out []Finding
 	codes, known := byClass[e.Class]
 	if !known {
@@ -74,14 +74,14 @@ func each(e *effect.Effect, judge func(*Gate) ([]Finding, error)) []Finding {
 		found, err := judge(g)
 		if err != nil {
 			f := Finding{
-				Code: g.Code, Verdict: Block, Ref: e.Ref,
+				Code: g.Code, Verdict: unknown(run, g.Code), Ref: e.Ref,
 				Problem: "could not find out: " + err.Error(),
 				Expect:  "an answer; what is not known is not safe",
 			}
 			if right := cluster.MissingRight(err); right != "" {
 				f.Expect, f.Next = "the right to "+right, cluster.RightsAdvice
 			}
-			out = append(out, f)
+			out = append(out, run.Policy.adjusted(run, f))
 			continue
 		}
 		for _, f := range found {
@@ -89,10 +89,19 @@ func each(e *effect.Effect, judge func(*Gate) ([]Finding, error)) []Finding {
 			if f.Ref.Kind == "" {
 				f.Ref = e.Ref
 			}
-			out = append(out, f)
+			out = append(out, run.Policy.adjusted(run, f))
 		}
 	}
 	return out
+}
+
+// unknown is the verdict of a gate that could not find out. Which cluster it is
+// and who holds it must be known.
+func unknown(run *Run, c Code) Verdict {
+	if run.Policy.AskUnknown && !unwaivable(c) {
+		return Ask
+	}
+	return Block
 }
 
 // Worst is the worst verdict among findings.

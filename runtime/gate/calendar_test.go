@@ -98,8 +98,10 @@ func TestCalendarAt(t *testing.T) {
 }
 
 func TestWindowGate(t *testing.T) {
-	nights := Calendar{Windows: []Window{{From: 22 * 60, To: 24 * 60, Zone: zone(t, "Europe/Berlin")}}, Warn: 30 * time.Minute,
-		Freezes: []Freeze{{From: at(t, "2026-12-18T00:00:00+01:00"), To: at(t, "2027-01-04T00:00:00+01:00"), Reason: "year end"}}}
+	nights := Calendar{
+		Windows: []Window{{From: 22 * 60, To: 24 * 60, Zone: zone(t, "Europe/Berlin")}}, Warn: 30 * time.Minute,
+		Freezes: []Freeze{{From: at(t, "2026-12-18T00:00:00+01:00"), To: at(t, "2027-01-04T00:00:00+01:00"), Reason: "year end"}},
+	}
 	e := &effect.Effect{Verb: effect.Apply, Class: effect.Plain, Ref: cluster.Ref{Version: "v1", Kind: "ConfigMap", Namespace: "shop", Name: "a"}}
 	for name, c := range map[string]struct {
 		now      string

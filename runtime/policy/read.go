@@ -149,13 +149,12 @@ func (p *Policy) loadRules(ctx context.Context, d *document, rules []named, o Op
 	all := &organization{limits: o.Limits}
 	parts := []string{p.Digest}
 	for _, r := range rules {
+		if err := reachable(dir, r.text); err != nil {
+			d.fail(r.at, fmt.Sprintf("%q can't be read: %v", r.text, err), "a .star file in the policy's folder")
+			continue
+		}
 		m, err := loadRuleFile(ctx, dir, r.text, o)
 		if err != nil {
-			var e *diag.Error
-			if errors.As(err, &e) && e.Pos.File == r.text && e.Pos.Line == 0 {
-				d.fail(r.at, e.Problem, e.Expect)
-				continue
-			}
 			d.errs = append(d.errs, placed(dir, err))
 			continue
 		}
@@ -180,6 +179,21 @@ func (p *Policy) loadRules(ctx context.Context, d *document, rules []named, o Op
 	}
 	p.Organization, p.Digest = all, digest(parts...)
 	return nil
+}
+
+// reachable looks for a file inside dir, where no link leads out of it.
+func reachable(dir, name string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }() // read only: nothing can be lost
+	_, err = root.Stat(filepath.FromSlash(name))
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err // which file is said already
+	}
+	return err
 }
 
 func loadRuleFile(ctx context.Context, dir, name string, o Options) (*interp.Loaded, error) {

@@ -197,3 +197,28 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// What the README shows is a policy, and its rule judges.
+func TestReadme(t *testing.T) {
+	b, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, ok := strings.Cut(string(b), "\n## The organization's policy\n")
+	if !ok {
+		t.Fatal("the README has no section on policies")
+	}
+	block := func(lang string) string {
+		_, rest, _ := strings.Cut(section, "```"+lang+"\n")
+		text, _, _ := strings.Cut(rest, "```")
+		return text
+	}
+	p, _, err := withRules(t, map[string]string{Name: block("yaml"), "policy/org.star": block("python")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs := p.Organization.Judge(context.Background(), &gate.Run{}, deployment(t))
+	if len(fs) != 1 || fs[0].Problem != "image web:latest has no version" {
+		t.Errorf("got %v", fs)
+	}
+}

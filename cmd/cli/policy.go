@@ -18,7 +18,7 @@ func (a *app) policyCmd() *cobra.Command {
 		Args:  noSuchCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.policyCheckCmd(), a.policyExplainCmd())
+	cmd.AddCommand(a.policyCheckCmd(), a.policyExplainCmd(), a.policyToSignCmd())
 	return cmd
 }
 

@@ -33,6 +33,7 @@ type takeUp struct {
 	watching watching
 	cluster  target        // how the run's cluster is reached now
 	withheld []fs.FileInfo // the policy's files, once that is read
+	signed   bool          // the policy wants signed runbooks
 }
 
 func (f *takeUp) flags(cmd *cobra.Command) {
@@ -99,6 +100,12 @@ func (a *app) resumeAsIs(ctx context.Context, f *resumeFlags, h *host.Host, s ho
 	t := &target{}
 	if err := json.Unmarshal(begin.Invocation, t); err != nil {
 		return fmt.Errorf("run %s: how its runbook is found: %w", begin.Run, err)
+	}
+	if f.adopt && f.takeUp.signed {
+		return &diag.Error{
+			Code: diag.Blocked, Subject: "--adopt", Problem: "the policy wants signed runbooks, and what a run goes on with was never signed as a whole",
+			Changed: "nothing by this command", Next: "rutter resume " + begin.Run + " --recorded, or rutter rollback and a new run",
+		}
 	}
 	ro := host.ResumeOptions{Sets: f.sets, Adopt: f.adopt, Recorded: f.recorded}
 	if ro.Params, err = paramFile(f.params); err != nil {
@@ -252,7 +259,7 @@ func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal,
 		return err
 	}
 	if p != nil {
-		f.withheld = p.Files
+		f.withheld, f.signed = p.Files, p.Signers != ""
 	}
 	if t.Sim != "" && !exists(filepath.Join(dir, simName)) {
 		// One made anew would have the same identity, but not what the run has done to it.

@@ -84,6 +84,9 @@ func (a *app) run(ctx context.Context, f *runFlags, name string) error {
 	if err != nil {
 		return err
 	}
+	if err := a.vouched(p, root, f.target.Runbook, rb.Bundle); err != nil {
+		return err
+	}
 	file, err := paramFile(f.params)
 	if err != nil {
 		return err

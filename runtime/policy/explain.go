@@ -48,7 +48,7 @@ func (p *Policy) what() []string {
 		out = append(out, "all pods of a workload may go down at once: "+strings.Join(p.Leave, ", "))
 	}
 	if p.Signers != "" {
-		out = append(out, "runbooks that are signed by somebody of "+p.Signers)
+		out = append(out, "only by runbooks that are signed by somebody of "+p.Signers+", or come with rutter")
 	}
 	return out
 }

@@ -39,6 +39,8 @@ type Policy struct {
 	// Files are the policy and everything that its rules consist of: what no
 	// runbook may load.
 	Files []fs.FileInfo
+
+	signers []signer
 }
 
 // Options say how rules are interpreted.
@@ -104,6 +106,9 @@ func Read(ctx context.Context, name string, o Options) (*Policy, error) {
 	}
 	p.Files = []fs.FileInfo{info}
 	p.resolve(filepath.Dir(name))
+	if err := p.loadSigners(); err != nil {
+		return nil, err
+	}
 	if len(rules) == 0 {
 		return p, nil
 	}
@@ -141,6 +146,22 @@ func (p *Policy) resolve(dir string) {
 			*f = filepath.Join(dir, *f)
 		}
 	}
+}
+
+// loadSigners reads the keys by which runbooks must be signed.
+func (p *Policy) loadSigners() error {
+	if p.Signers == "" {
+		return nil
+	}
+	text, info, err := readFile(p.Signers)
+	if err != nil {
+		return &diag.Error{Code: diag.Usage, Subject: p.Signers, Problem: "cannot read the allowed signers", Err: err, Changed: "nothing"}
+	}
+	if p.signers, err = parseSigners(p.Signers, text); err != nil {
+		return err
+	}
+	p.Files, p.Digest = append(p.Files, info), digest(p.Digest, text)
+	return nil
 }
 
 // loadRules loads the rules from the policy's folder.

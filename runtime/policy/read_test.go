@@ -62,8 +62,8 @@ func TestReadFull(t *testing.T) {
 	if got := strings.Join(p.Rules, " "); got != "deny_latest ask_payments warn_friday" {
 		t.Errorf("rules %s", got)
 	}
-	if len(p.Files) != 3 {
-		t.Errorf("%d files, want the policy, the rules and what these load", len(p.Files))
+	if len(p.Files) != 4 {
+		t.Errorf("%d files, want the policy, its signers, the rules and what these load", len(p.Files))
 	}
 	golden(t, "testdata/full.txt", p.Explain(time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)))
 }

@@ -207,7 +207,7 @@ func (a *app) rehearse(ctx context.Context, f *rbacFlags, name string) (*rehears
 			return h.Rollback(ctx, a.hard, session, engine.RollbackOptions{Foreign: "overwrite"})
 		})
 	}
-	err = a.runInMemory(s, connect, atAnyTime(p), parts...)
+	err = a.runInMemory(s, connect, inForce(p).Rehearsed(), parts...)
 	if err != nil {
 		return nil, fmt.Errorf("the run on the simulated cluster did not finish, so that what it needs is not known (see it with rutter run %s --sim %s): %w", name, f.target.Sim, err)
 	}
@@ -293,17 +293,6 @@ func (a *app) bind(ctx context.Context, h *host.Host, f *rbacFlags, name string)
 	}
 	params, err := rb.Bind(f.sets, file)
 	return rb, params, p, err
-}
-
-// atAnyTime is the policy for a run on a simulated cluster that only shows what
-// it asks for: neither the hour nor who approves has to do with that.
-func atAnyTime(p *policy.Policy) *gate.Policy {
-	if p == nil {
-		return nil
-	}
-	out := p.Policy
-	out.Calendar, out.Approvals = gate.Calendar{}, nil
-	return &out
 }
 
 // consent answers everything with yes: nothing real is changed.

@@ -121,6 +121,18 @@ type Thresholds struct {
 	MaxNotReady *int // pods that are not ready
 }
 
+// Rehearsed is the policy for a run that changes nothing real, such as one that
+// shows what a runbook would do or which rights it needs: neither the hour nor
+// who approves has to do with that. nil stays nil.
+func (p *Policy) Rehearsed() *Policy {
+	if p == nil {
+		return nil
+	}
+	out := *p
+	out.Calendar, out.Approvals = Calendar{}, nil
+	return &out
+}
+
 // RollbackStep is what approval of a rollback is asked as.
 const RollbackStep = "rollback"
 

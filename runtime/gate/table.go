@@ -17,23 +17,35 @@ func All() []*Gate {
 	}
 }
 
+// everywhere are gates that effects of every class pass besides those of
+// byClass: what an organization says holds whatever is changed.
+var everywhere = []Code{ChangeWindow, OrganizationRules}
+
 // byClass is which gates an effect of a class passes. The table in the docs is
 // made from it.
 var byClass = map[effect.Class][]Code{
-	effect.CRD:          {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ChangeWindow, Scope, OrganizationRules},
-	effect.Webhook:      {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ChangeWindow, Scope, OrganizationRules},
-	effect.Tag:          {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, ChangeWindow, Scope, OrganizationRules},
-	effect.ControlPlane: {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ChangeWindow, Scope, OrganizationRules},
-	effect.Gateway:      {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, ChangeWindow, Scope, OrganizationRules},
-	effect.MeshConfig:   {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, ChangeWindow, Scope, OrganizationRules},
-	effect.Relabel:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, ChangeWindow, Scope, OrganizationRules},
-	effect.Restart:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, ChangeWindow, Scope, OrganizationRules},
-	effect.Eviction:     {ClusterPinned, LockHeld, DryRun, ControlPlaneReady, Disruption, ChangeWindow, Scope, OrganizationRules},
-	effect.Plain:        {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, ChangeWindow, Scope, OrganizationRules},
+	effect.CRD:          {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.Webhook:      {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.Tag:          {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Scope},
+	effect.ControlPlane: {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.Gateway:      {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, Scope},
+	effect.MeshConfig:   {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.Relabel:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope},
+	effect.Restart:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, Scope},
+	effect.Eviction:     {ClusterPinned, LockHeld, DryRun, ControlPlaneReady, Disruption, Scope},
+	effect.Plain:        {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope},
 }
 
 // For returns the codes of the gates that effects of class c pass, in order.
-func For(c effect.Class) []Code { return slices.Clone(byClass[c]) }
+func For(c effect.Class) []Code {
+	var out []Code
+	for _, g := range All() {
+		if slices.Contains(byClass[c], g.Code) || slices.Contains(everywhere, g.Code) {
+			out = append(out, g.Code)
+		}
+	}
+	return out
+}
 
 // Judge runs every gate of the effect's class and returns all findings, in
 // gate order, never only the first. A gate that could not find out blocks.
@@ -63,8 +75,8 @@ func (g *Gate) asking(ctx context.Context) context.Context {
 
 func each(run *Run, e *effect.Effect, judge func(*Gate) ([]Finding, error)) []Finding {
 	var out []Finding
-	codes, known := byClass[e.Class]
-	if !known {
+	codes := For(e.Class)
+	if _, known := byClass[e.Class]; !known {
 		return []Finding{{Code: Scope, Verdict: Block, Ref: e.Ref, Problem: fmt.Sprintf("no gates are declared for effects of class %q", e.Class)}}
 	}
 	for _, g := range All() {

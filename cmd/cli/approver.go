@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os/user"
+	"slices"
 	"strings"
 
 	"rutter.dev/rutter/runtime/gate"
@@ -14,11 +15,11 @@ import (
 
 // approver answers for the operator: from the command line, or at the terminal.
 type approver struct {
-	yes  bool
-	name string // --approve NAME
-	tty  bool
-	in   *bufio.Reader
-	out  io.Writer
+	yes   bool
+	names []string // --approve NAME
+	tty   bool
+	in    *bufio.Reader
+	out   io.Writer
 }
 
 var errNoTerminal = errors.New("there is no terminal to ask at, and neither --yes nor --approve NAME was given")
@@ -26,8 +27,8 @@ var errNoTerminal = errors.New("there is no terminal to ask at, and neither --ye
 // Approve implements engine.Approver.
 func (p *approver) Approve(ctx context.Context, _, message string, _ []string) (string, bool, error) {
 	switch {
-	case p.name != "":
-		return p.name, true, nil
+	case len(p.names) > 0:
+		return strings.Join(p.names, ", "), true, nil
 	case p.yes:
 		return person() + " (--yes)", true, nil
 	case !p.tty:
@@ -35,6 +36,24 @@ func (p *approver) Approve(ctx context.Context, _, message string, _ []string) (
 	}
 	ok, err := p.ask(ctx, "Approve: "+message+"?")
 	return person(), ok, err
+}
+
+// Sign implements engine.Signatory: the names on the command line, and whoever
+// sits at the terminal if that is one of those who are wanted. --yes is nobody.
+func (p *approver) Sign(ctx context.Context, _, message string, wanted []gate.Approval, have []string) ([]string, bool, error) {
+	names := slices.Clone(p.names)
+	me := person()
+	may := slices.ContainsFunc(wanted, func(a gate.Approval) bool {
+		return slices.Contains(a.People, me) && a.Missing(slices.Concat(have, names)) > 0
+	})
+	if !p.tty || !may || slices.Contains(slices.Concat(have, names), me) {
+		return names, true, nil
+	}
+	ok, err := p.ask(ctx, fmt.Sprintf("Approve as %s: %s?", me, message))
+	if err != nil || !ok {
+		return []string{me}, false, err
+	}
+	return append(names, me), true, nil
 }
 
 // Leave implements engine.Approver. --yes and --approve answer approve(), never

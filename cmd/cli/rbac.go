@@ -22,6 +22,7 @@ import (
 	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/lock"
+	"rutter.dev/rutter/runtime/policy"
 	"rutter.dev/rutter/runtime/seal"
 	"rutter.dev/rutter/runtime/sim"
 	"rutter.dev/rutter/runtime/sim/mesh"
@@ -77,7 +78,7 @@ these are all of that namespace.`,
 	fs := cmd.Flags()
 	fs.StringVar(&f.target.Sim, "sim", rbacMesh, "the simulated cluster: mesh[,istio=1.30.3,workloads=60,…], or a file or folder of YAML objects")
 	f.target.knowledgeFlag(cmd)
-	fs.StringVar(&f.target.Policy, "policy", "", "the organization's policy file (default rutter.yaml beside the runbooks, if there is one)")
+	fs.StringVar(&f.target.Policy, "policy", "", policyUsage)
 	fs.StringVar(&f.target.As, "as", "", "user that runs will impersonate: the roles are for them, and one for who impersonates is added")
 	fs.StringArrayVar(&f.target.AsGroups, "as-group", nil, "group to impersonate (repeatable)")
 	fs.StringArrayVar(&f.sets, "set", nil, "parameter, name=value (repeatable)")
@@ -188,12 +189,7 @@ func (a *app) rehearse(ctx context.Context, f *rbacFlags, name string) (*rehears
 	if err != nil {
 		return nil, err
 	}
-	rb, params, root, err := a.bind(ctx, h, f, name)
-	if err != nil {
-		return nil, err
-	}
-	f.target.adoptPolicy(root)
-	policy, err := f.target.policy()
+	rb, params, p, err := a.bind(ctx, h, f, name)
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +216,7 @@ func (a *app) rehearse(ctx context.Context, f *rbacFlags, name string) (*rehears
 			return h.Rollback(ctx, a.hard, session, engine.RollbackOptions{Foreign: "overwrite"})
 		})
 	}
-	err = a.runInMemory(s, connect, policy, parts...)
+	err = a.runInMemory(s, connect, inForce(p).Rehearsed(), parts...)
 	if err != nil {
 		return nil, fmt.Errorf("the run on the simulated cluster did not finish, so that what it needs is not known (see it with rutter run %s --sim %s): %w", name, f.target.Sim, err)
 	}
@@ -286,22 +282,26 @@ func (a *app) passingStore(c *cluster.Client, clock env.Clock) (*journal.Store, 
 	return store, err
 }
 
-func (a *app) bind(ctx context.Context, h *host.Host, f *rbacFlags, name string) (*host.Runbook, *interp.Params, string, error) {
+func (a *app) bind(ctx context.Context, h *host.Host, f *rbacFlags, name string) (*host.Runbook, *interp.Params, *policy.Policy, error) {
 	l, root, err := a.source(name, f.root, h.Cache)
 	if err != nil {
-		return nil, nil, "", err
+		return nil, nil, nil, err
 	}
 	defer closeQuietly(l)
+	p, err := a.policyFor(ctx, h, &f.target, root, l)
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	rb, err := h.Load(ctx, l)
 	if err != nil {
-		return nil, nil, "", err
+		return nil, nil, nil, err
 	}
 	file, err := paramFile(f.params)
 	if err != nil {
-		return nil, nil, "", err
+		return nil, nil, nil, err
 	}
 	params, err := rb.Bind(f.sets, file)
-	return rb, params, root, err
+	return rb, params, p, err
 }
 
 // consent answers everything with yes: nothing real is changed.

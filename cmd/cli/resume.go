@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -30,7 +31,9 @@ type resumeFlags struct {
 type takeUp struct {
 	answers  answers
 	watching watching
-	cluster  target // how the run's cluster is reached now
+	cluster  target        // how the run's cluster is reached now
+	withheld []fs.FileInfo // the policy's files, once that is read
+	signed   bool          // the policy wants signed runbooks
 }
 
 func (f *takeUp) flags(cmd *cobra.Command) {
@@ -99,6 +102,12 @@ func (a *app) resumeAsIs(ctx context.Context, f *resumeFlags, h *host.Host, s ho
 	if err := json.Unmarshal(begin.Invocation, t); err != nil {
 		return fmt.Errorf("run %s: how its runbook is found: %w", begin.Run, err)
 	}
+	if f.adopt && f.takeUp.signed {
+		return &diag.Error{
+			Code: diag.Blocked, Subject: "--adopt", Problem: "the policy wants signed runbooks, and what a run goes on with was never signed as a whole",
+			Changed: "nothing by this command", Next: "rutter resume " + begin.Run + " --recorded, or rutter rollback and a new run",
+		}
+	}
 	ro := host.ResumeOptions{Sets: f.sets, Adopt: f.adopt, Recorded: f.recorded}
 	if ro.Params, err = paramFile(f.params); err != nil {
 		return err
@@ -108,6 +117,7 @@ func (a *app) resumeAsIs(ctx context.Context, f *resumeFlags, h *host.Host, s ho
 		switch {
 		case err == nil:
 			defer closeQuietly(l)
+			l.Withhold(f.takeUp.withheld)
 			ro.Source = l
 		case f.adopt:
 			return err
@@ -245,13 +255,19 @@ func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal,
 	if err != nil {
 		return err
 	}
-	policy, err := t.policy()
+	p, err := a.policyFor(ctx, h, t, t.Root, nil)
 	if err != nil {
 		return err
 	}
 	known, err := t.known(a.env.Workdir)
 	if err != nil {
 		return err
+	}
+	if err := a.tellPolicy(begin, p); err != nil {
+		return err
+	}
+	if p != nil {
+		f.withheld, f.signed = p.Files, p.Signers != ""
 	}
 	if t.Sim != "" && !exists(filepath.Join(dir, simName)) {
 		// One made anew would have the same identity, but not what the run has done to it.
@@ -274,7 +290,7 @@ func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal,
 		return err
 	}
 	return carry(h, host.Session{
-		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers), Policy: policy, Knowledge: known, Sealer: sealer, Lock: a.locking(t),
+		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers), Policy: inForce(p), Knowledge: known, Sealer: sealer, Lock: a.locking(t),
 		Evidence: evidenceIn(dir), Analyze: istioctl.Mistakes,
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/loader"
+	"rutter.dev/rutter/runtime/policy"
 	"rutter.dev/rutter/stdlib"
 )
 
@@ -76,8 +77,15 @@ func (a *app) run(ctx context.Context, f *runFlags, name string) error {
 	if root != "" && !filepath.IsAbs(name) {
 		f.target.Runbook = filepath.Join(a.env.Workdir, name)
 	}
+	p, err := a.policyFor(ctx, h, &f.target, root, l)
+	if err != nil {
+		return err
+	}
 	rb, err := h.Load(ctx, l)
 	if err != nil {
+		return err
+	}
+	if err := a.vouched(p, root, f.target.Runbook, rb.Bundle); err != nil {
 		return err
 	}
 	file, err := paramFile(f.params)
@@ -88,16 +96,11 @@ func (a *app) run(ctx context.Context, f *runFlags, name string) error {
 	if err != nil {
 		return err
 	}
-	f.target.adoptPolicy(root)
-	return a.begin(ctx, h, f, renderer, sink, func(s host.Session) error { return h.Run(ctx, a.hard, s, rb, params) })
+	return a.begin(ctx, f, p, renderer, sink, func(s host.Session) error { return h.Run(ctx, a.hard, s, rb, params) })
 }
 
 // begin makes the run's folder, reaches the cluster and carries the run out.
-func (a *app) begin(ctx context.Context, h *host.Host, f *runFlags, renderer *lib.Renderer, sink event.Sink, carry func(host.Session) error) (err error) {
-	policy, err := f.target.policy()
-	if err != nil {
-		return err
-	}
+func (a *app) begin(ctx context.Context, f *runFlags, p *policy.Policy, renderer *lib.Renderer, sink event.Sink, carry func(host.Session) error) (err error) {
 	known, err := f.target.known(a.env.Workdir)
 	if err != nil {
 		return err
@@ -146,7 +149,7 @@ func (a *app) begin(ctx context.Context, h *host.Host, f *runFlags, renderer *li
 	}
 	return carry(host.Session{
 		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers),
-		Policy: policy, Knowledge: known, Sealer: sealer, Lock: a.locking(&f.target), Invocation: inv, Evidence: evidenceIn(dir), Analyze: istioctl.Mistakes,
+		Policy: inForce(p), Knowledge: known, Sealer: sealer, Lock: a.locking(&f.target), Invocation: inv, Evidence: evidenceIn(dir), Analyze: istioctl.Mistakes,
 	})
 }
 

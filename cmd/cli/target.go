@@ -15,7 +15,6 @@ import (
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/env"
-	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/lock"
 	"rutter.dev/rutter/runtime/seal"
 	"rutter.dev/rutter/runtime/sim"
@@ -48,7 +47,7 @@ func (t *target) flags(cmd *cobra.Command, withSim bool) {
 	f.StringVarP(&t.Namespace, "namespace", "n", "", "default namespace")
 	f.StringVar(&t.As, "as", "", "user to impersonate")
 	f.StringArrayVar(&t.AsGroups, "as-group", nil, "group to impersonate (repeatable)")
-	f.StringVar(&t.Policy, "policy", "", "the organization's policy file (default rutter.yaml beside the runbooks, if there is one)")
+	f.StringVar(&t.Policy, "policy", "", policyUsage)
 	if withSim {
 		f.StringVar(&t.Sim, "sim", "", "a simulated cluster instead: mesh[,istio=1.30.3,workloads=60,seed=1,…], or a file or folder of YAML objects")
 	}
@@ -101,23 +100,6 @@ func (a *app) reach(ctx context.Context, t *target, dir string, renderer *lib.Re
 
 func (t *target) invocation() (json.RawMessage, error) { return json.Marshal(t) }
 
-// adoptPolicy takes the policy file of the runbook's root, unless one is named.
-func (t *target) adoptPolicy(root string) {
-	if t.Policy == "" && root != "" {
-		if p := filepath.Join(root, "rutter.yaml"); exists(p) {
-			t.Policy = p
-		}
-	}
-}
-
-// policy reads the organization's policy; nil where there is none.
-func (t *target) policy() (*gate.Policy, error) {
-	if t.Policy == "" {
-		return nil, nil
-	}
-	return gate.ReadPolicy(t.Policy)
-}
-
 // sealer is the key with which this machine encrypts Secrets in journals.
 func (a *app) sealer() (*seal.Sealer, error) {
 	root, err := a.stateRoot()
@@ -129,17 +111,17 @@ func (a *app) sealer() (*seal.Sealer, error) {
 
 // answers are the flags by which an operator answers beforehand.
 type answers struct {
-	yes  bool
-	name string
+	yes   bool
+	names []string
 }
 
 func (w *answers) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&w.yes, "yes", false, "answer approve() with yes; a gate that asks is not answered by it")
-	cmd.Flags().StringVar(&w.name, "approve", "", "answer approve() in the name of this person")
+	cmd.Flags().StringArrayVar(&w.names, "approve", nil, "answer approve() in the name of this person (repeatable, where the policy wants several)")
 }
 
 func (a *app) approver(w *answers) *approver {
-	return &approver{yes: w.yes, name: w.name, tty: a.env.IsTerminal(a.env.Stdin) && a.env.IsTerminal(a.env.Stderr), in: bufio.NewReader(a.env.Stdin), out: a.env.Stderr}
+	return &approver{yes: w.yes, names: w.names, tty: a.env.IsTerminal(a.env.Stdin) && a.env.IsTerminal(a.env.Stderr), in: bufio.NewReader(a.env.Stdin), out: a.env.Stderr}
 }
 
 // shortDiff is how many lines of one object's diff a run shows that nobody has
@@ -160,7 +142,7 @@ func (w *watching) flags(cmd *cobra.Command) {
 // sink is the view that -o asks for. Whoever is asked to approve sees diffs whole.
 func (a *app) sink(w *watching, given *answers) (view.Sink, error) {
 	look := a.look(a.env.Stderr)
-	if !w.fullDiff && (given.yes || given.name != "") {
+	if !w.fullDiff && (given.yes || len(given.names) > 0) {
 		look.DiffLines = shortDiff
 	}
 	switch output := w.output; output {

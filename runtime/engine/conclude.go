@@ -32,7 +32,9 @@ func (s *submitter) conclude(ps []*pending, again bool) error {
 			first = p.redacted()
 		}
 		if p.err == nil {
-			out.Findings = worse(gate.JudgeAfter(s.f.asking(s.f.ctx, s.spec.Name), s.e.view, &s.e.run, p.ef))
+			run := s.e.run
+			run.Now, run.Step = s.e.o.Env.Clock.Now(), s.f.path
+			out.Findings = worse(gate.JudgeAfter(s.f.asking(s.f.ctx, s.spec.Name), s.e.view, &run, p.ef))
 			if err := s.e.changed(out, p.ef, p.result.Object); err != nil {
 				return err
 			}

@@ -50,13 +50,14 @@ func (e *Engine) Approve(t *starlark.Thread, message string, covers []string) (s
 		covers = e.uncovered()
 	}
 	e.emit(path, &event.ApprovalAsked{Message: message, Covers: covers})
-	by, granted, err := e.o.Approver.Approve(outer.ctx, path, message, covers)
+	by, granted, err := e.ask(outer.ctx, question{step: path, message: message, diffs: covers, wanted: e.run.Policy.Wanted(path, message), keep: true})
 	if err != nil {
 		if stopped := e.interrupted(); stopped != nil {
 			return nil, e.doomed(stopped)
 		}
+		problem, cause := notApproved(err, fmt.Sprintf("%q", message))
 		return nil, e.doomed(&diag.Error{
-			Code: diag.Blocked, Pos: builtin.CallerPos(t), Problem: fmt.Sprintf("nobody could be asked to approve %q", message), Err: fmt.Errorf("%w: %w", ErrNotApproved, err),
+			Code: diag.Blocked, Pos: builtin.CallerPos(t), Problem: problem, Err: cause,
 			Next: "rutter resume " + e.run.ID + " --approve NAME",
 		})
 	}
@@ -123,7 +124,7 @@ func (e *Engine) withLeave(fs []gate.Finding, es []*effect.Effect) []gate.Findin
 		if f.Verdict != gate.Ask {
 			continue
 		}
-		if e.leave[leaveKey(f)] || e.ledger.leave[leaveFor(string(f.Code), f.Ref.ID(), digestIn(es, f))] {
+		if e.hasLeave(f, digestIn(es, f)) {
 			out[i].Verdict = gate.Warn
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.starlark.net/starlark"
@@ -162,7 +163,7 @@ func Resume(soft, hard context.Context, o Options, istioNow string) error {
 		return err
 	}
 	defer release()
-	if _, err := o.Journal.Append(o.Adopted.into(&journal.Resume{Rutter: o.Rutter, Istio: istioNow, Lock: held}), true); err != nil {
+	if _, err := o.Journal.Append(o.Adopted.into(&journal.Resume{Rutter: o.Rutter, Policy: e.run.Policy.Digest, Istio: istioNow, Lock: held}), true); err != nil {
 		return e.journalError(err)
 	}
 	return e.execute()
@@ -173,6 +174,7 @@ func newEngine(soft, hard context.Context, o Options) *Engine {
 	e.run = gate.Run{
 		ID: o.Begin.Run, ClusterUID: o.Begin.ClusterUID, From: o.Begin.From, To: o.Begin.To,
 		Facts: &effect.Facts{}, Created: e.ledger.created, Scope: o.Scope, Policy: o.Policy, Knowledge: o.Knowledge,
+		Runbook: strings.TrimSpace(o.Begin.Runbook + " " + o.Begin.RunbookVersion), Context: o.Begin.Context,
 	}
 	if e.run.Policy == nil {
 		e.run.Policy = &gate.Policy{}

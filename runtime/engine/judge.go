@@ -15,7 +15,7 @@ import (
 // the earlier ones succeed (ruling 3).
 func (e *Engine) forecast(f *frame, spec *builtin.Spec, es []*effect.Effect, awaits []cluster.Ref) error {
 	run := e.run
-	run.Now, run.Forecast, run.Seen, run.Awaits = e.o.Env.Clock.Now(), true, &gate.Seen{}, awaits
+	run.Now, run.Forecast, run.Seen, run.Awaits, run.Step = e.o.Env.Clock.Now(), true, &gate.Seen{}, awaits, f.path
 	all := append(undeclared(spec, es), e.unsealed(es)...)
 	found := make([][]gate.Finding, len(es))
 	e.sideBySide(len(es), func(i int) {
@@ -51,6 +51,7 @@ func undeclared(spec *builtin.Spec, es []*effect.Effect) []gate.Finding {
 // refuses where one blocks.
 func (e *Engine) judged(f *frame, name, key string, all []gate.Finding, es []*effect.Effect, forecast bool) error {
 	shown := worse(all)
+	e.wantLeave(shown)
 	if len(shown) > 0 {
 		e.emit(f.path, &event.Findings{Forecast: forecast, Findings: shown})
 	}
@@ -58,7 +59,9 @@ func (e *Engine) judged(f *frame, name, key string, all []gate.Finding, es []*ef
 	if verdict == gate.Ask {
 		by, granted, err := e.o.Approver.Leave(f.ctx, shown)
 		if err == nil && granted {
-			return e.left(f, by, shown, es)
+			if enough, err := e.left(f, by, shown, es); enough || err != nil {
+				return err
+			}
 		}
 		if err := e.interrupted(); err != nil {
 			return err
@@ -75,24 +78,6 @@ func (e *Engine) judged(f *frame, name, key string, all []gate.Finding, es []*ef
 		refusal.Effect = es[0]
 	}
 	return e.doomed(refusal)
-}
-
-// left records that an operator gave leave where gates asked.
-func (e *Engine) left(f *frame, by string, fs []gate.Finding, es []*effect.Effect) error {
-	for _, x := range fs {
-		if x.Verdict != gate.Ask {
-			continue
-		}
-		e.leave[leaveKey(x)] = true
-		a := &journal.Approval{
-			Step: f.path, Message: x.Problem, Granted: true, By: by, Gate: string(x.Code),
-			Object: x.Ref.ID(), Effect: digestIn(es, x),
-		}
-		if _, err := e.append(a); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // leaveKey is what one leave covers: this gate, this object.

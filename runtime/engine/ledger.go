@@ -17,12 +17,14 @@ import (
 type ledger struct {
 	steps   map[string]*stepRecord
 	effects map[string]*effectRecord
-	created map[string]bool   // Ref.ID() of objects that this run created
-	order   []string          // step paths in the order of their first start
-	last    map[string]string // Ref.ID() to the key of the last effect made on it
-	changed int               // effects made
-	leave   map[string]bool   // leave that an operator gave, by leaveFor
-	facts   []effect.Fact     // of every call
+	created map[string]bool     // Ref.ID() of objects that this run created
+	order   []string            // step paths in the order of their first start
+	last    map[string]string   // Ref.ID() to the key of the last effect made on it
+	changed int                 // effects made
+	leavers map[string][]string // who gave leave where a gate asked, by leaveFor
+	// signatures are approvals of single people, by step.
+	signatures map[string][]signature
+	facts      []effect.Fact // of every call
 	// failures counts the files of evidence.
 	failures int
 	foreign  map[string]bool // whether what others changed of an object is overwritten
@@ -96,7 +98,7 @@ type effectRecord struct {
 }
 
 func newLedger() *ledger {
-	return &ledger{steps: map[string]*stepRecord{}, effects: map[string]*effectRecord{}, created: map[string]bool{}, last: map[string]string{}, leave: map[string]bool{}, foreign: map[string]bool{}}
+	return &ledger{steps: map[string]*stepRecord{}, effects: map[string]*effectRecord{}, created: map[string]bool{}, last: map[string]string{}, leavers: map[string][]string{}, signatures: map[string][]signature{}, foreign: map[string]bool{}}
 }
 
 // step returns the record of path, making an empty one.

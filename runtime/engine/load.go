@@ -83,7 +83,10 @@ func (l *ledger) take(blobs source, seq uint64, body journal.Body) error {
 		case b.Gate == foreignGate:
 			l.foreign[b.Object] = b.Granted
 		case b.Gate != "" && b.Granted:
-			l.leave[leaveFor(b.Gate, b.Object, b.Effect)] = true
+			key := leaveFor(b.Gate, b.Object, b.Effect)
+			l.leavers[key] = append(l.leavers[key], b.By)
+		case b.Gate == "" && b.Granted:
+			l.signatures[b.Step] = append(l.signatures[b.Step], signature{b.By, b.Diffs})
 		}
 	case *journal.StepStart:
 		s := l.step(b.Path)

@@ -89,7 +89,7 @@ func Rollback(soft, hard context.Context, o Options, ro RollbackOptions) error {
 	b := o.Begin
 	// What the run led to is where the way back begins. The runbook's verbs say
 	// nothing about undoing them; its namespaces and kinds hold.
-	e.run.From, e.run.To, e.run.Scope.Verbs = b.To, b.From, nil
+	e.run.From, e.run.To, e.run.Scope.Verbs, e.run.Rollback = b.To, b.From, nil, true
 	for _, f := range e.ledger.facts {
 		e.run.Facts.Add(f)
 	}
@@ -206,13 +206,14 @@ func (e *Engine) authorize(plan *event.RollbackPlan) error {
 		var granted bool
 		var err error
 		e.emit("", &event.ApprovalAsked{Message: message})
-		by, granted, err = e.o.Approver.Approve(e.soft, rollbackPath, message, []string{plan.Digest})
+		by, granted, err = e.ask(e.soft, question{step: rollbackPath, message: message, diffs: []string{plan.Digest}, wanted: e.run.Policy.WantedOfRollback()})
 		if err != nil {
 			if stopped := e.interrupted(); stopped != nil {
 				return e.doomed(stopped)
 			}
+			problem, cause := notApproved(err, "the rollback")
 			return e.doomed(&diag.Error{
-				Code: diag.Blocked, Problem: "nobody could be asked to approve the rollback", Err: fmt.Errorf("%w: %w", ErrNotApproved, err),
+				Code: diag.Blocked, Problem: problem, Err: cause,
 				Next: r.next(e.run.ID) + " --approve NAME",
 			})
 		}
@@ -225,7 +226,7 @@ func (e *Engine) authorize(plan *event.RollbackPlan) error {
 	if err != nil {
 		return err
 	}
-	if _, err := e.append(&journal.Resume{Lock: e.held, Rutter: e.o.Rutter, Rollback: true, Until: r.o.Until}); err != nil {
+	if _, err := e.append(&journal.Resume{Lock: e.held, Rutter: e.o.Rutter, Policy: e.run.Policy.Digest, Rollback: true, Until: r.o.Until}); err != nil {
 		return err
 	}
 	if !began {

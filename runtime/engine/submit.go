@@ -153,7 +153,7 @@ func (s *submitter) settle(ctx context.Context, p *pending) error {
 // judge refreshes the before-images and runs the gates live.
 func (s *submitter) judge(ctx context.Context, ps []*pending) error {
 	run := s.e.run
-	run.Now, run.Seen = s.e.o.Env.Clock.Now(), &gate.Seen{}
+	run.Now, run.Seen, run.Step = s.e.o.Env.Clock.Now(), &gate.Seen{}, s.f.path
 	r := s.e.readerOf(s.f)
 	s.e.sideBySide(len(ps), func(i int) { ps[i].err = s.refresh(ctx, ps[i]) })
 	open := unsettled(ps)

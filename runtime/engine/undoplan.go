@@ -190,7 +190,7 @@ func masked(v any) any {
 // judgePlan is the forecast over all of a rollback.
 func (e *Engine) judgePlan(es []*effect.Effect) []gate.Finding {
 	run := e.run
-	run.Now, run.Forecast, run.Seen, run.Back = e.o.Env.Clock.Now(), true, &gate.Seen{}, true
+	run.Now, run.Forecast, run.Seen = e.o.Env.Clock.Now(), true, &gate.Seen{}
 	found := make([][]gate.Finding, len(es))
 	e.sideBySide(len(es), func(i int) {
 		r := run

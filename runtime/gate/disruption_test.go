@@ -2,13 +2,9 @@ package gate
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"rutter.dev/rutter/runtime/cluster"
-	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/effect"
 )
 
@@ -103,39 +99,6 @@ func TestBlastRadius(t *testing.T) {
 	}
 	if said != 1 {
 		t.Errorf("said %d times, want once", said)
-	}
-}
-
-func TestReadPolicy(t *testing.T) {
-	for name, c := range map[string]struct{ text, want string }{
-		"empty":         {"", ""},
-		"all keys":      {"allow: [{namespaces: [\"*\"]}]\ndeny: [{kinds: [Secret], verbs: [del*]}]\nsingleReplicaLeave: [shop/*]\nmaxWave: 5\nprotectedContexts: [prod]\n", ""},
-		"unknown key":   {"denny: []", "denny"},
-		"unknown below": {"deny: [{kind: [Secret]}]", "kind"},
-		"no YAML":       {"a: [", "not a valid policy"},
-		"bad pattern":   {"deny: [{kinds: [\"[\"]}]", "pattern"},
-		"unknown verb":  {"deny: [{verbs: [update]}]", `verb "update" matches nothing`},
-		"bad leave":     {"singleReplicaLeave: [web]", "namespace/name"},
-		"leave pattern": {"singleReplicaLeave: [\"shop/[\"]", "pattern"},
-		"negative":      {"maxWave: -1", "maxWave"},
-		"not a number":  {"maxWave: many", "maxWave"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			file := filepath.Join(t.TempDir(), "rutter.yaml")
-			if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			_, err := ReadPolicy(file)
-			switch {
-			case c.want == "" && err != nil:
-				t.Errorf("got %v", err)
-			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || diag.ExitCode(err) != diag.Usage):
-				t.Errorf("got %v, want one about %q and exit 2", err, c.want)
-			}
-		})
-	}
-	if _, err := ReadPolicy(filepath.Join(t.TempDir(), "none")); diag.ExitCode(err) != diag.Usage {
-		t.Errorf("a missing file: %v", err)
 	}
 }
 

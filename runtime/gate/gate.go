@@ -28,8 +28,10 @@ const (
 	ReviewedDigest    Code = "RUT007"
 	ControlPlaneReady Code = "RUT012"
 	Disruption        Code = "RUT013"
+	ChangeWindow      Code = "RUT015"
 	Scope             Code = "RUT016"
 	RemovedFields     Code = "RUT017"
+	OrganizationRules Code = "RUT019"
 )
 
 // Verdict is what a gate says. They are ordered: the worst finding counts.
@@ -68,6 +70,9 @@ type Finding struct {
 	Problem string      `json:"problem"`          // what is wrong
 	Expect  string      `json:"expect,omitempty"` // what would be right
 	Next    string      `json:"next,omitempty"`   // what to do about it
+	Rule    string      `json:"rule,omitempty"`   // of the organization, if one found it
+	// Waived is set where the policy let it pass.
+	Waived *Waived `json:"waived,omitempty"`
 }
 
 // Refusal is the error of a call that gates refused. Starlark code cannot
@@ -117,7 +122,11 @@ type Run struct {
 	Created    map[string]bool // Ref.ID() of objects that this run created
 	Scope      Rules           // declared by runbook(scope = …); zero means everything
 	Policy     *Policy
-	Fence      Fence // nil: nobody else can reach the cluster
+	Runbook    string // name and version, for a person
+	Context    string // the cluster's name
+	Step       string // path of the step whose call is judged
+	Rollback   bool   // the run is being undone
+	Fence      Fence  // nil: nobody else can reach the cluster
 	Now        time.Time
 	// Forecast: the whole call is judged before its first write, assuming that
 	// earlier effects of the same call succeed.
@@ -130,8 +139,6 @@ type Run struct {
 	Awaits []cluster.Ref
 	// Call is every effect that the call means to make, this one included.
 	Call []*effect.Effect
-	// Back: the effects undo those of the run.
-	Back bool
 	// Knowledge is what is known of Istio's releases; nil is what this rutter was
 	// built with.
 	Knowledge *knowledge.Base

@@ -20,7 +20,7 @@ var removedFields = &Gate{
 	Source:    "runtime/knowledge: Istio's upgrade notes, change notes and compatibility profiles; GUIDE §1 row 1b and §4 rows 7, 8",
 	Before: func(ctx context.Context, r cluster.Reader, run *Run, e *effect.Effect) ([]Finding, error) {
 		from, to, err := run.versions()
-		if err != nil || from == nil || run.Back {
+		if err != nil || from == nil || run.Rollback {
 			return nil, err
 		}
 		k, err := knowledge.OrDefault(run.Knowledge)

@@ -82,7 +82,7 @@ notes:
 				r.objects = append(r.objects, obj(t, o))
 			}
 			e := applied(t, "", c.effect)
-			run := &Run{From: c.from, To: c.to, Forecast: !c.live, Back: c.back, Knowledge: c.k, Call: []*effect.Effect{e}, Policy: &Policy{}}
+			run := &Run{From: c.from, To: c.to, Forecast: !c.live, Rollback: c.back, Knowledge: c.k, Call: []*effect.Effect{e}, Policy: &Policy{}}
 			for _, o := range c.call {
 				run.Call = append(run.Call, applied(t, "", o))
 			}

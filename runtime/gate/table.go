@@ -13,9 +13,13 @@ import (
 func All() []*Gate {
 	return []*Gate{
 		clusterPinned, lockHeld, versionPath, precheckPassed, backupCovers, dryRun,
-		reviewed, controlPlaneReady, disruption, scope, removedFields,
+		reviewed, controlPlaneReady, disruption, window, scope, removedFields, organization,
 	}
 }
+
+// everywhere are gates that effects of every class pass besides those of
+// byClass: what an organization says holds whatever is changed.
+var everywhere = []Code{ChangeWindow, OrganizationRules}
 
 // byClass is which gates an effect of a class passes. The table in the docs is
 // made from it.
@@ -33,12 +37,20 @@ var byClass = map[effect.Class][]Code{
 }
 
 // For returns the codes of the gates that effects of class c pass, in order.
-func For(c effect.Class) []Code { return slices.Clone(byClass[c]) }
+func For(c effect.Class) []Code {
+	var out []Code
+	for _, g := range All() {
+		if slices.Contains(byClass[c], g.Code) || slices.Contains(everywhere, g.Code) {
+			out = append(out, g.Code)
+		}
+	}
+	return out
+}
 
 // Judge runs every gate of the effect's class and returns all findings, in
 // gate order, never only the first. A gate that could not find out blocks.
 func Judge(ctx context.Context, r cluster.Reader, run *Run, e *effect.Effect) []Finding {
-	return each(e, func(g *Gate) ([]Finding, error) {
+	return each(run, e, func(g *Gate) ([]Finding, error) {
 		if g.Before == nil {
 			return nil, nil
 		}
@@ -48,7 +60,7 @@ func Judge(ctx context.Context, r cluster.Reader, run *Run, e *effect.Effect) []
 
 // JudgeAfter runs the gates' second half once e was made.
 func JudgeAfter(ctx context.Context, r cluster.Reader, run *Run, e *effect.Effect) []Finding {
-	return each(e, func(g *Gate) ([]Finding, error) {
+	return each(run, e, func(g *Gate) ([]Finding, error) {
 		if g.After == nil {
 			return nil, nil
 		}
@@ -61,10 +73,10 @@ func (g *Gate) asking(ctx context.Context) context.Context {
 	return cluster.WithAsker(ctx, cluster.Asker{Step: cluster.AskerOf(ctx).Step, By: string(g.Code) + " " + g.Name})
 }
 
-func each(e *effect.Effect, judge func(*Gate) ([]Finding, error)) []Finding {
+func each(run *Run, e *effect.Effect, judge func(*Gate) ([]Finding, error)) []Finding {
 	var out []Finding
-	codes, known := byClass[e.Class]
-	if !known {
+	codes := For(e.Class)
+	if _, known := byClass[e.Class]; !known {
 		return []Finding{{Code: Scope, Verdict: Block, Ref: e.Ref, Problem: fmt.Sprintf("no gates are declared for effects of class %q", e.Class)}}
 	}
 	for _, g := range All() {
@@ -74,14 +86,14 @@ func each(e *effect.Effect, judge func(*Gate) ([]Finding, error)) []Finding {
 		found, err := judge(g)
 		if err != nil {
 			f := Finding{
-				Code: g.Code, Verdict: Block, Ref: e.Ref,
+				Code: g.Code, Verdict: unknown(run, g.Code), Ref: e.Ref,
 				Problem: "could not find out: " + err.Error(),
 				Expect:  "an answer; what is not known is not safe",
 			}
 			if right := cluster.MissingRight(err); right != "" {
 				f.Expect, f.Next = "the right to "+right, cluster.RightsAdvice
 			}
-			out = append(out, f)
+			out = append(out, run.Policy.adjusted(run, f))
 			continue
 		}
 		for _, f := range found {
@@ -89,10 +101,19 @@ func each(e *effect.Effect, judge func(*Gate) ([]Finding, error)) []Finding {
 			if f.Ref.Kind == "" {
 				f.Ref = e.Ref
 			}
-			out = append(out, f)
+			out = append(out, run.Policy.adjusted(run, f))
 		}
 	}
 	return out
+}
+
+// unknown is the verdict of a gate that could not find out. Which cluster it is
+// and who holds it must be known.
+func unknown(run *Run, c Code) Verdict {
+	if run.Policy.AskUnknown && !unwaivable(c) {
+		return Ask
+	}
+	return Block
 }
 
 // Worst is the worst verdict among findings.

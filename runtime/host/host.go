@@ -135,8 +135,12 @@ func (h *Host) begin(ctx context.Context, s Session, rb *Runbook, p *interp.Para
 	if k, ok := s.Sealer.(interface{ Recipient() string }); ok {
 		key = k.Recipient()
 	}
+	inForce := ""
+	if s.Policy != nil {
+		inForce = s.Policy.Digest
+	}
 	return &journal.Begin{
-		Key: key,
+		Key: key, Policy: inForce,
 		Run: s.Journal.Run(), Runbook: rb.Name, RunbookVersion: rb.Version, RunbookDigest: rb.Bundle.Digest(), Path: rb.Bundle.Entry,
 		Bundle: digest, Params: params, Context: s.Cluster.Context(), ClusterUID: uid, From: from, To: to,
 		Rutter: h.Version, Invocation: s.Invocation,

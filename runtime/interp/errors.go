@@ -35,35 +35,7 @@ func (s *sources) line(p diag.Pos) string {
 }
 
 // excerpt is the source line with a caret below its column.
-func (s *sources) excerpt(p diag.Pos) string {
-	line := s.line(p)
-	if line == "" {
-		return ""
-	}
-	number := fmt.Sprint(p.Line)
-	out := number + " | " + line
-	if p.Col < 1 {
-		return out
-	}
-	return out + "\n" + strings.Repeat(" ", len(number)) + " | " + padding(line, p.Col-1) + "^"
-}
-
-// padding is as wide as the first n characters of line; tabs stay tabs.
-func padding(line string, n int) string {
-	var b strings.Builder
-	for _, r := range line {
-		if n == 0 {
-			break
-		}
-		n--
-		if r == '\t' {
-			b.WriteByte('\t')
-		} else {
-			b.WriteByte(' ')
-		}
-	}
-	return b.String()
-}
+func (s *sources) excerpt(p diag.Pos) string { return diag.Excerpt(p, s.line(p)) }
 
 func posOf(p syntax.Position) diag.Pos {
 	return diag.Pos{File: p.Filename(), Line: int(p.Line), Col: int(p.Col)}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -40,7 +41,15 @@ type Loader struct {
 	names func(library string) []string // files of a library, for "did you mean"
 	cache *Cache
 	done  func() error
+	held  []fs.FileInfo // files that it refuses
 }
+
+// Withhold makes the loader refuse files, by whatever name they are reached:
+// those of the organization's policy, which no runbook may read.
+func (l *Loader) Withhold(files []fs.FileInfo) { l.held = append(l.held, files...) }
+
+// errWithheld is the error of a file that the loader was told to refuse.
+var errWithheld = errors.New("belongs to the organization's policy, which no runbook may read")
 
 // Cache keeps compiled modules by label, content and predeclared names, for any
 // number of loaders. It is safe for concurrent use.
@@ -279,6 +288,9 @@ func (l *Loader) read(label string) (src string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := l.withheld(f); err != nil {
+		return "", err
+	}
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return "", err
@@ -287,6 +299,22 @@ func (l *Loader) read(label string) (src string, err error) {
 		return "", fmt.Errorf("is larger than %d bytes", maxFile)
 	}
 	return string(b), nil
+}
+
+// withheld refuses an open file that the loader was told to refuse.
+func (l *Loader) withheld(f io.Reader) error {
+	file, ok := f.(fs.File)
+	if !ok || len(l.held) == 0 {
+		return nil // a bundle holds what was let through before
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(l.held, func(h fs.FileInfo) bool { return os.SameFile(h, info) }) {
+		return errWithheld
+	}
+	return nil
 }
 
 func (l *Loader) unreadable(label string, err error) *diag.Error {
@@ -298,6 +326,8 @@ func (l *Loader) unreadable(label string, err error) *diag.Error {
 			e.Problem += fmt.Sprintf("; did you mean %q?", library+"//"+near)
 		}
 		return e
+	case errors.Is(err, errWithheld):
+		return diag.Usagef(Filename(label), "%s", err.Error())
 	case strings.Contains(err.Error(), "escapes"):
 		// os.Root has no sentinel for this (its error text is "path escapes from parent").
 		return diag.Usagef(Filename(label), "leads outside %s", where(library))

@@ -29,6 +29,7 @@ var order = [][]string{
 	{"runtime/archive"},
 	{"runtime/loader"},
 	{"runtime/interp"},
+	{"runtime/policy"},
 	{"builtins/istioctl/lib"},
 	{"builtins/core", "builtins/kube", "builtins/istioctl", "builtins/backup", "builtins/diff", "builtins/restart"},
 	{"runtime/engine"},

@@ -73,7 +73,7 @@ func (m *methods) bind(recv any, typ, name string) (starlark.Value, error) {
 // They cannot be called through these declarations.
 func Docs() []*builtin.Spec {
 	var out []*builtin.Spec
-	for _, m := range []*methods{testMethods(), clusterMethods()} {
+	for _, m := range []*methods{testMethods(), clusterMethods(), policyMethods()} {
 		for _, n := range m.names {
 			out = append(out, m.byName[n].spec)
 		}

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"go.starlark.net/starlark"
-	"sigs.k8s.io/yaml"
 
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/diag"
@@ -40,7 +39,7 @@ var errKilled = errors.New("the host was killed")
 
 // run carries out t.run.
 func (t *test) run(th *starlark.Thread, a *runArgs) (starlark.Value, error) {
-	approver, err := approverOf(a.Approve)
+	approver, err := approverOf(a.Approve, a.Leave)
 	if err != nil {
 		return nil, fmt.Errorf("t.run: approve: %w", err)
 	}
@@ -57,6 +56,9 @@ func (t *test) run(th *starlark.Thread, a *runArgs) (starlark.Value, error) {
 		return nil, fmt.Errorf("t.run: %w", err)
 	}
 	defer func() { _ = l.Close() }() // read only: nothing can be lost
+	if p, ok := a.Policy.(*policyValue); ok {
+		l.Withhold(p.p.Files)
+	}
 	var before *sim.Cluster
 	if t.suite.o.Recorded != nil {
 		before = a.Cluster.sim.Clone()
@@ -102,7 +104,7 @@ func (t *test) resume(th *starlark.Thread, a *resumeArgs) (starlark.Value, error
 	case before.resumed:
 		return nil, errors.New("t.resume: this result was resumed before; resume what that returned")
 	}
-	approver, err := approverOf(a.Approve)
+	approver, err := approverOf(a.Approve, a.Leave)
 	if err != nil {
 		return nil, fmt.Errorf("t.resume: approve: %w", err)
 	}
@@ -212,46 +214,58 @@ func (o *outcome) begun() bool {
 
 // approver answers as a test says.
 type approver struct {
-	by    string
+	by    []string
 	grant bool
+	leave string // who gives leave; "" for nobody
+	plain bool   // nobody in particular says yes, as with --yes
 }
 
 // Approve implements engine.Approver.
 func (a approver) Approve(context.Context, string, string, []string) (string, bool, error) {
+	return strings.Join(a.by, ", "), a.grant, nil
+}
+
+// Sign implements engine.Signatory. As with --yes, an answer without a name is
+// none where the policy wants names.
+func (a approver) Sign(context.Context, string, string, []gate.Approval, []string) ([]string, bool, error) {
+	if a.plain && a.grant {
+		return nil, true, nil
+	}
 	return a.by, a.grant, nil
 }
 
 // Leave implements engine.Approver. As with --yes, an answer to approve() is
 // none to a gate that asks.
 func (a approver) Leave(context.Context, []gate.Finding) (string, bool, error) {
-	return a.by, false, nil
+	if a.leave == "" {
+		return strings.Join(a.by, ", "), false, nil
+	}
+	return a.leave, true, nil
 }
 
-func approverOf(v starlark.Value) (approver, error) {
+func approverOf(v starlark.Value, leave string) (approver, error) {
+	a := approver{by: []string{operator}, grant: true, leave: leave, plain: true}
 	switch v := v.(type) {
 	case nil, starlark.NoneType:
-		return approver{operator, true}, nil
+		return a, nil
 	case starlark.Bool:
-		return approver{operator, bool(v)}, nil
+		a.grant = bool(v)
+		return a, nil
 	case starlark.String:
-		return approver{string(v), true}, nil
+		a.by, a.plain = []string{string(v)}, false
+		return a, nil
+	case *starlark.List:
+		a.by, a.plain = nil, false
+		for e := range v.Elements() {
+			name, ok := starlark.AsString(e)
+			if !ok {
+				return a, fmt.Errorf("got a list with a %s, want names", e.Type())
+			}
+			a.by = append(a.by, name)
+		}
+		return a, nil
 	}
-	return approver{}, fmt.Errorf("got %s, want True, False or a name", v.Type())
-}
-
-func policyOf(m map[string]any) (*gate.Policy, error) {
-	if m == nil {
-		return nil, nil
-	}
-	b, err := json.Marshal(m)
-	if err != nil {
-		return nil, err
-	}
-	p := &gate.Policy{}
-	if err := yaml.UnmarshalStrict(b, p); err != nil {
-		return nil, err
-	}
-	return p, nil
+	return a, fmt.Errorf("got %s, want True, False, a name or a list of names", v.Type())
 }
 
 // data is a Starlark value of what is certainly data.

@@ -74,15 +74,17 @@ type runArgs struct {
 	Runbook string         `star:"runbook,positional" doc:"File of the runbook, relative to the test file, or from the root with // in front."`
 	Cluster *simulated     `star:"cluster,required" doc:"Cluster from t.cluster() to run it on."`
 	Params  map[string]any `star:"params" doc:"Parameters by name."`
-	Approve starlark.Value `star:"approve" doc:"Answer to approve(): True (the default), False, or the name of who approves."`
-	Policy  map[string]any `star:"policy" doc:"The organization's policy, as rutter.yaml holds it."`
+	Approve starlark.Value `star:"approve" doc:"Answer to approve(): True (the default), False, the name of who approves, or a list of names."`
+	Leave   string         `star:"leave" doc:"Name of the operator who gives leave where a gate asks; nobody without."`
+	Policy  starlark.Value `star:"policy" doc:"The organization's policy: from t.policy(), or a dict as rutter.yaml holds it."`
 	KillAt  int            `star:"kill_at" doc:"Kill the host right after the so many-th write or sync of the journal; 0 lets it live."`
 }
 
 type resumeArgs struct {
 	Run     *outcome       `star:"run,positional" doc:"Result of t.run() or t.resume() that is not done."`
 	Approve starlark.Value `star:"approve" doc:"Answer to approve(), as for t.run."`
-	Policy  map[string]any `star:"policy" doc:"Another policy than before."`
+	Leave   string         `star:"leave" doc:"As for t.run."`
+	Policy  starlark.Value `star:"policy" doc:"Another policy than before."`
 	KillAt  int            `star:"kill_at" doc:"As for t.run."`
 }
 
@@ -127,6 +129,8 @@ func makeTestMethods() *methods {
 			`r = t.run("in-place.star", cluster = c, params = {"to": "1.31.0"})`, (*test).run),
 		declare("t.resume", "result", "Resumes the run of a result from its journal, as rutter resume does.",
 			`r = t.resume(r, approve = True)`, (*test).resume),
+		declare("t.policy", "policy", "Reads a policy file with its rules, as a run does that finds it; path relative to the test file, or from the root with // in front.",
+			`p = t.policy("//rutter.yaml")`, (*test).policy),
 		declare("t.golden", "None", "Compares a transcript (or text) with testdata/FILE/NAME.golden; rutter test --update rewrites it.",
 			`t.golden(r, name = "upgrade")`, (*test).golden),
 		declare("t.equal", "None", "Fails the test unless two values are equal.", `t.equal(r.status, "done")`, (*test).equal),

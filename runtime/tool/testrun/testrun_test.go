@@ -134,6 +134,17 @@ func TestFailuresAreExplained(t *testing.T) {
 	golden(t, "testdata/report.txt", out)
 }
 
+// An organization tests its rules with rutter test; the tests hold that no
+// runbook reaches them, too.
+func TestPolicies(t *testing.T) {
+	o := options(t)
+	o.Root = func(string) string { return filepath.Join(o.Workdir, "policy") }
+	s, out := run(t, o, "policy")
+	if s.Err() != nil || s.Passed != 11 {
+		t.Errorf("%v\n%s", s.Err(), out)
+	}
+}
+
 func golden(t *testing.T, path, got string) {
 	t.Helper()
 	if *update {

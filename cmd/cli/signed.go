@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/loader"
+	"rutter.dev/rutter/runtime/policy"
+)
+
+// vouched refuses a runbook that none of the policy's signers vouches for. One
+// of the catalogue (root "") is part of this program.
+func (a *app) vouched(p *policy.Policy, root, file string, b *loader.Bundle) error {
+	if p == nil || p.Signers == "" || root == "" {
+		return nil
+	}
+	next := fmt.Sprintf("rutter policy to-sign %s | ssh-keygen -Y sign -n %s -f KEY > %s.sig", a.shown(file), policy.Namespace, a.shown(file))
+	sig, err := os.ReadFile(file + ".sig")
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("there is no signature %s.sig", a.shown(file))
+	}
+	who := ""
+	if err == nil {
+		who, err = p.Signed(b, sig, a.env.Clock.Now())
+	}
+	if err != nil {
+		return &diag.Error{
+			Code: diag.Blocked, Subject: a.shown(file), Problem: "the policy wants a signed runbook", Err: err,
+			Expect: "a signature by one of " + a.shown(p.Signers), Changed: "nothing", Next: next,
+		}
+	}
+	return a.talk("signed by %s", who)
+}
+
+func (a *app) policyToSignCmd() *cobra.Command {
+	var root string
+	cmd := &cobra.Command{
+		Use:   "to-sign RUNBOOK",
+		Short: "Print what a signature on a runbook is made over",
+		Long: `Prints a text that names a runbook with everything that it loads, but for the
+libraries that come with rutter. Its signature is kept beside the runbook, in
+RUNBOOK.sig; a policy with signers wants one.`,
+		Example: `  rutter policy to-sign up.star | ssh-keygen -Y sign -n rutter-runbook -f ~/.ssh/id_ed25519 > up.star.sig`,
+		Args:    exactly(1, 1, "a runbook"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, err := a.assemble(a.renderer())
+			if err != nil {
+				return err
+			}
+			l, _, err := a.source(args[0], root, h.Cache)
+			if err != nil {
+				return err
+			}
+			defer closeQuietly(l)
+			rb, err := h.Load(cmd.Context(), l)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprint(a.env.Stdout, policy.ToSign(rb.Bundle))
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&root, "root", "", "folder that the runbook may load from, as for rutter run")
+	return cmd
+}

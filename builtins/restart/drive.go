@@ -25,6 +25,7 @@ type limits struct {
 	perNamespace int
 	timeout      time.Duration
 	soak         time.Duration
+	health       []effect.Health
 }
 
 // driver carries out a plan: a single-threaded loop over what may be begun,
@@ -43,6 +44,7 @@ type driver struct {
 	flight  []*item
 	done    []*item // of all waves
 	held    time.Time
+	judged  time.Time // when the host last judged the services' health
 	report  *Report
 }
 
@@ -88,6 +90,7 @@ func (d *driver) portion(w portion, last bool) error {
 	}
 	first := len(d.done)
 	start := d.now()
+	d.judged = start // the wave's first effect is judged by itself
 	d.c.Emit(&event.WaveStarted{Name: w.Name, Size: len(w.Targets), Total: len(d.data.Targets), Workloads: names})
 	err := d.loop()
 	if err == nil && !last && d.lim.soak > 0 {
@@ -106,6 +109,9 @@ func (d *driver) portion(w portion, last bool) error {
 func (d *driver) loop() error {
 	for {
 		if err := d.c.Ctx.Err(); err != nil {
+			return err
+		}
+		if err := d.healthy(false); err != nil {
 			return err
 		}
 		if err := d.begin(); err != nil {
@@ -258,6 +264,7 @@ func (d *driver) unsent(of []*item, results []*effect.Result) {
 func (d *driver) await() error {
 	refs := make([]cluster.Ref, len(d.flight))
 	timeout := lookEvery
+	timeout = min(timeout, d.untilLook(timeout))
 	for i, it := range d.flight {
 		refs[i] = it.t.Ref
 		if it.t.How == howEvict {

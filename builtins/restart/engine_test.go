@@ -43,6 +43,9 @@ type run struct {
 	leave  bool
 	events []event.Event
 	on     func(event.Event)
+	// What RUT014 goes by.
+	policy  *gate.Policy
+	metrics gate.Metrics
 }
 
 func newRun(t testing.TB, spec mesh.Spec, script string) *run {
@@ -122,7 +125,7 @@ func (r *run) options() engine.Options {
 	}
 	return engine.Options{
 		Env: &env.Env{Clock: r.sim.Clock()}, Cluster: r.client, Journal: r.log, Builtins: set,
-		Codec: &value.Codec{Decoders: restart.Decoders()}, Approver: r,
+		Codec: &value.Codec{Decoders: restart.Decoders()}, Approver: r, Policy: r.policy, Metrics: r.metrics,
 		Sink: event.SinkFunc(func(e event.Event) {
 			r.events = append(r.events, e)
 			if r.on != nil {

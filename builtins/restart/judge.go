@@ -171,7 +171,10 @@ func (d *driver) soak(items []*item) error {
 		if left <= 0 {
 			break
 		}
-		if err := d.c.Env.Clock.Sleep(d.c.Ctx, min(left, soakEvery)); err != nil {
+		if err := d.c.Env.Clock.Sleep(d.c.Ctx, min(left, d.untilLook(soakEvery))); err != nil {
+			return err
+		}
+		if err := d.healthy(true); err != nil {
 			return err
 		}
 		if err := d.look(items, func(_ *item, p *cluster.Object) string {

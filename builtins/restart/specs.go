@@ -14,12 +14,12 @@ import (
 
 // Specs lists the builtins of the module restart.
 func Specs() []*builtin.Spec {
-	return []*builtin.Spec{wavesSpec(), outdatedSpec(), workloadsSpec(), controlPlaneSpec(), soakSpec()}
+	return []*builtin.Spec{wavesSpec(), outdatedSpec(), workloadsSpec(), controlPlaneSpec(), soakSpec(), querySpec()}
 }
 
 // Decoders rebuild the module's handles.
 func Decoders() map[string]value.Decoder {
-	return map[string]value.Decoder{wavesKind: decodeWaves, reportKind: decodeReport}
+	return map[string]value.Decoder{wavesKind: decodeWaves, reportKind: decodeReport, queryKind: decodeQuery}
 }
 
 type wavesArgs struct {
@@ -52,6 +52,7 @@ long. barrier asks for just that, where a soak after each portion is worth it.`,
 type outdatedArgs struct {
 	Waves        *Waves        `star:"waves" doc:"portions; restart.waves() if not given"`
 	Soak         time.Duration `star:"soak" default:"0s" doc:"how long a wave is watched before the next one begins"`
+	Health       []*Query      `star:"health" doc:"questions about the services, beside the policy's: asked before each wave, while it rolls and while it soaks"`
 	Limit        int           `star:"limit" default:"20" doc:"the most workloads in flight, whatever the waves say"`
 	PerNamespace int           `star:"per_namespace" default:"4" doc:"the most workloads in flight in one namespace"`
 	Timeout      time.Duration `star:"timeout" default:"10m" doc:"for one workload to be ready again; for each pod where pods are evicted one by one"`
@@ -81,7 +82,7 @@ with what was restarted and what was not begun.`,
 			if err != nil {
 				return nil, err
 			}
-			return newPlanner(c, a.Waves, a.Limit).plan(wishes, skipped)
+			return newPlanner(c, a.Waves, a.Limit).asking(a.Health).plan(wishes, skipped)
 		},
 		Drive: func(c *builtin.Call, s effect.Submitter, a *outdatedArgs, p *effect.Plan) (any, error) {
 			return drive(c, s, p, a.limits())
@@ -90,7 +91,7 @@ with what was restarted and what was not begun.`,
 }
 
 func (a *outdatedArgs) limits() limits {
-	return limits{perNamespace: a.PerNamespace, timeout: a.Timeout, soak: a.Soak}
+	return limits{perNamespace: a.PerNamespace, timeout: a.Timeout, soak: a.Soak, health: asked(a.Health)}
 }
 
 func (l limits) valid(name string, limit int) error {
@@ -112,6 +113,7 @@ type workloadsArgs struct {
 	Reason       string           `star:"reason" default:"asked for by the runbook" doc:"why, for the plan and the report"`
 	Waves        *Waves           `star:"waves" doc:"portions; restart.waves() if not given"`
 	Soak         time.Duration    `star:"soak" default:"0s" doc:"how long a wave is watched before the next one begins"`
+	Health       []*Query         `star:"health" doc:"questions about the services, beside the policy's: asked before each wave, while it rolls and while it soaks"`
 	Limit        int              `star:"limit" default:"20" doc:"the most workloads in flight, whatever the waves say"`
 	PerNamespace int              `star:"per_namespace" default:"4" doc:"the most workloads in flight in one namespace"`
 	Timeout      time.Duration    `star:"timeout" default:"10m" doc:"for one workload to be ready again; for each pod where pods are evicted one by one"`
@@ -133,7 +135,7 @@ finds those that need it.`,
 			if err != nil {
 				return nil, err
 			}
-			return newPlanner(c, a.Waves, a.Limit).plan(wishes, nil)
+			return newPlanner(c, a.Waves, a.Limit).asking(a.Health).plan(wishes, nil)
 		},
 		Drive: func(c *builtin.Call, s effect.Submitter, a *workloadsArgs, p *effect.Plan) (any, error) {
 			return drive(c, s, p, a.limits())
@@ -142,7 +144,7 @@ finds those that need it.`,
 }
 
 func (a *workloadsArgs) limits() limits {
-	return limits{perNamespace: a.PerNamespace, timeout: a.Timeout, soak: a.Soak}
+	return limits{perNamespace: a.PerNamespace, timeout: a.Timeout, soak: a.Soak, health: asked(a.Health)}
 }
 
 type controlPlaneArgs struct {
@@ -182,4 +184,10 @@ func newPlanner(c *builtin.Call, w *Waves, limit int) *planner {
 		w = defaultWaves()
 	}
 	return &planner{c: c, waves: w, limit: limit}
+}
+
+// asking adds the questions that the host asks with every effect.
+func (p *planner) asking(qs []*Query) *planner {
+	p.health = asked(qs)
+	return p
 }

@@ -62,9 +62,10 @@ type planData struct {
 
 // planner turns wishes into a plan. It only reads.
 type planner struct {
-	c     *builtin.Call
-	waves *Waves
-	limit int
+	c      *builtin.Call
+	waves  *Waves
+	health []effect.Health
+	limit  int
 }
 
 func (p *planner) plan(wishes []wish, skipped []Skipped) (*effect.Plan, error) {
@@ -253,7 +254,7 @@ func (p *planner) effects(d *planData, objects map[string]*cluster.Object) (*eff
 	plan := &effect.Plan{}
 	for i, t := range d.Targets {
 		for _, e := range per[i] {
-			e.Wave, e.Why = t.Wave, t.Reason
+			e.Wave, e.Why, e.Health = t.Wave, t.Reason, p.health
 			t.Effects = append(t.Effects, len(plan.Effects))
 			plan.Effects = append(plan.Effects, e)
 		}

@@ -5,6 +5,7 @@ package builtin
 
 import (
 	"context"
+	"time"
 
 	"go.starlark.net/starlark"
 
@@ -80,6 +81,12 @@ type Call struct {
 	Emit func(event.Body)
 	// Progress tells the views how far a long read is.
 	Progress func(done, total int, message string)
+	// Health has the host judge how the services are (RUT014), as far as their
+	// intervals have passed; its error must be returned. HealthEvery is how
+	// often to call it while the call takes its time; 0 means never. Both are
+	// nil without an engine.
+	Health      func(effect.Look) error
+	HealthEvery func(of []effect.Health) time.Duration
 }
 
 // Host is the engine as Control builtins and bound methods of handles see it.

@@ -76,6 +76,9 @@ type Effect struct {
 	Undo Undo   `json:"undo"`
 	Why  string `json:"why,omitempty"`  // the reason, for a person
 	Wave string `json:"wave,omitempty"` // of a data-plane restart
+	// Health are the runbook's questions about the services, asked before the
+	// wave and while it rolls.
+	Health []Health `json:"health,omitempty"`
 	// Builtin is the full name of the builtin that made it ("kube.apply").
 	Builtin string `json:"builtin"`
 	// Reviewable: a person can review this change beforehand (ruling 6), so

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -134,4 +135,21 @@ func (o owner) keep(fields *fieldpath.Set, list *[]metav1.ManagedFieldsEntry) er
 	}
 	*list = append(*list, e)
 	return nil
+}
+
+// OwnersOnly reports whether the effect is a patch that says who owns which
+// field, and changes none.
+func (e *Effect) OwnersOnly() bool {
+	if e.Verb != Patch || len(e.Body) == 0 {
+		return false
+	}
+	type op struct{ Op, Path string }
+	var ops []op
+	if json.Unmarshal(e.Body, &ops) != nil || len(ops) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(ops, func(o op) bool {
+		within := o.Path == "/metadata/managedFields" || strings.HasPrefix(o.Path, "/metadata/managedFields/")
+		return o.Op != "test" && (!within || !slices.Contains([]string{"add", "remove", "replace"}, o.Op))
+	})
 }

@@ -54,6 +54,7 @@ func (e *Engine) call(t *starlark.Thread, f *frame, spec *builtin.Spec, facts *[
 		Pos: builtin.CallerPos(t), Thread: t, Host: e, Facts: e.run.Facts,
 		Emit:     func(b event.Body) { e.emit(f.path, b) },
 		Progress: func(done, total int, msg string) { e.progress(f, done, total, msg) },
+		Health:   e.health(f, spec), HealthEvery: e.healthEvery,
 	}
 	c.Note = func(fact effect.Fact) {
 		e.run.Facts.Add(fact)

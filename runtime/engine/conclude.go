@@ -32,9 +32,10 @@ func (s *submitter) conclude(ps []*pending, again bool) error {
 			first = p.redacted()
 		}
 		if p.err == nil {
-			run := s.e.run
-			run.Now, run.Step = s.e.o.Env.Clock.Now(), s.f.path
-			out.Findings = worse(gate.JudgeAfter(s.f.asking(s.f.ctx, s.spec.Name), s.e.view, &run, p.ef))
+			out.Findings = s.after(p)
+			if first == nil && gate.Worst(out.Findings) == gate.Block {
+				first = &gate.Refusal{Findings: out.Findings, Made: true, Effect: p.ef}
+			}
 			if err := s.e.changed(out, p.ef, p.result.Object); err != nil {
 				return err
 			}
@@ -56,6 +57,26 @@ func (s *submitter) conclude(ps []*pending, again bool) error {
 		return s.failure(first)
 	}
 	return s.e.doomed(s.e.interrupted())
+}
+
+// after runs the gates' second half and shows what it finds. A rollback is not
+// stopped half-way by it.
+func (s *submitter) after(p *pending) []gate.Finding {
+	if s.e.interrupted() != nil {
+		return nil // what can't be looked at for that is no finding
+	}
+	run := s.e.run
+	run.Now, run.Step = s.e.o.Env.Clock.Now(), s.f.path
+	fs := worse(s.e.wayOut(gate.JudgeAfter(s.f.asking(s.f.ctx, s.spec.Name), s.e.view, &run, p.ef)))
+	for i := range fs {
+		if s.e.rollback != nil {
+			fs[i].Verdict = min(fs[i].Verdict, gate.Warn)
+		}
+	}
+	if len(fs) > 0 {
+		s.e.emit(s.f.path, &event.Findings{Findings: fs})
+	}
+	return fs
 }
 
 // redacted is the effect's error without Secret material in its text.
@@ -111,6 +132,10 @@ func (s *submitter) tell(p *pending) {
 }
 
 func (s *submitter) failure(err error) error {
+	var refusal *gate.Refusal
+	if errors.As(err, &refusal) {
+		return s.e.doomed(refusal)
+	}
 	if errors.Is(err, ErrInDoubt) {
 		return s.e.doomed(&diag.Error{
 			Code: diag.InDoubt, Subject: s.spec.Name, Problem: "a change may or may not have happened", Err: err,

@@ -39,6 +39,7 @@ type Options struct {
 	Builtins *builtin.Set
 	Codec    *value.Codec
 	Policy   *gate.Policy
+	Metrics  gate.Metrics // whom RUT014 asks; nil: nobody
 	// Knowledge is what is known of Istio's releases; nil is what this rutter was
 	// built with.
 	Knowledge *knowledge.Base
@@ -173,7 +174,7 @@ func newEngine(soft, hard context.Context, o Options) *Engine {
 	e := &Engine{o: o, soft: soft, hard: hard, ledger: newLedger(), view: cluster.View(o.Cluster), leave: map[string]bool{}, policies: map[string]FailurePolicy{}, began: o.Env.Clock.Now()}
 	e.run = gate.Run{
 		ID: o.Begin.Run, ClusterUID: o.Begin.ClusterUID, From: o.Begin.From, To: o.Begin.To,
-		Facts: &effect.Facts{}, Created: e.ledger.created, Scope: o.Scope, Policy: o.Policy, Knowledge: o.Knowledge,
+		Facts: &effect.Facts{}, Created: e.ledger.created, Scope: o.Scope, Policy: o.Policy, Knowledge: o.Knowledge, Rooms: &gate.Rooms{}, Metrics: o.Metrics, Pulse: &gate.Pulse{},
 		Runbook: strings.TrimSpace(o.Begin.Runbook + " " + o.Begin.RunbookVersion), Context: o.Begin.Context,
 	}
 	if e.run.Policy == nil {

@@ -342,12 +342,6 @@ func (e *Engine) carryOut(units []*unit) starlark.Callable {
 	})
 }
 
-// enforced are the gates that a rollback must pass; what the others find is
-// shown and does not hold it, since it is the way out (DESIGN §3).
-var enforced = []gate.Code{
-	gate.ClusterPinned, "RUT002", gate.DryRun, "RUT009", "RUT010", "RUT011", gate.ControlPlaneReady, gate.Disruption, gate.Scope,
-}
-
 // wayOut is what counts of the findings: for a run, all of them.
 func (e *Engine) wayOut(fs []gate.Finding) []gate.Finding {
 	if e.rollback == nil {
@@ -356,7 +350,7 @@ func (e *Engine) wayOut(fs []gate.Finding) []gate.Finding {
 	var out []gate.Finding
 	for _, f := range fs {
 		switch {
-		case slices.Contains(enforced, f.Code):
+		case slices.Contains(gate.Enforced(), f.Code):
 		case f.Code == gate.BackupCovers, f.Code == gate.ReviewedDigest, !e.rollback.planning:
 			continue // before-images cover it, and it is reviewed as one plan; warnings were in that
 		default:

@@ -194,7 +194,7 @@ func (e *Engine) judgePlan(es []*effect.Effect) []gate.Finding {
 	found := make([][]gate.Finding, len(es))
 	e.sideBySide(len(es), func(i int) {
 		r := run
-		r.Earlier = es[:i]
+		r.Earlier, r.Call = es[:i], es
 		found[i] = gate.Judge(e.soft, e.readerOf(e.root), &r, es[i])
 	})
 	return worse(e.withLeave(e.wayOut(slices.Concat(found...)), es))

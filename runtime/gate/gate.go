@@ -26,11 +26,16 @@ const (
 	BackupCovers      Code = "RUT005"
 	DryRun            Code = "RUT006"
 	ReviewedDigest    Code = "RUT007"
+	CRDSafe           Code = "RUT009"
+	WebhookSafe       Code = "RUT010"
+	InUse             Code = "RUT011"
 	ControlPlaneReady Code = "RUT012"
 	Disruption        Code = "RUT013"
+	HealthKept        Code = "RUT014"
 	ChangeWindow      Code = "RUT015"
 	Scope             Code = "RUT016"
 	RemovedFields     Code = "RUT017"
+	Capacity          Code = "RUT018"
 	OrganizationRules Code = "RUT019"
 )
 
@@ -81,7 +86,9 @@ type Refusal struct {
 	Findings []Finding // all of them, in gate order
 	// Forecast: refused before the first write of the call.
 	Forecast bool
-	Effect   *effect.Effect // nil for a forecast over several
+	// Made: the effect was made, and what a gate saw afterwards stops the run.
+	Made   bool
+	Effect *effect.Effect // nil for a forecast over several
 }
 
 // Error lists what blocks, each finding once with the number of objects.
@@ -110,7 +117,11 @@ func (r *Refusal) Error() string {
 		}
 		parts[i] = fmt.Sprintf("%s: %s: %s", k.code, about, k.problem)
 	}
-	return "refused by " + strings.Join(parts, "; ")
+	verdict := "refused by "
+	if r.Made {
+		verdict = "made, and stopped then by "
+	}
+	return verdict + strings.Join(parts, "; ")
 }
 
 // Run is what gates know of the run besides the cluster.
@@ -142,6 +153,13 @@ type Run struct {
 	// Knowledge is what is known of Istio's releases; nil is what this rutter was
 	// built with.
 	Knowledge *knowledge.Base
+	// Rooms remembers the cluster's free resources for a moment; nil reads each
+	// time.
+	Rooms *Rooms
+	// Metrics answers RUT014's queries; nil: nobody does.
+	Metrics Metrics
+	// Pulse remembers what RUT014 saw; nil asks each time.
+	Pulse *Pulse
 	// Seen remembers reads within one judgement; nil reads each time.
 	Seen *Seen
 }

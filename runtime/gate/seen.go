@@ -2,8 +2,14 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/knowledge"
@@ -22,6 +28,10 @@ type Seen struct {
 	budgets map[string][]mesh.Budget
 	notes   []knowledge.Found
 	looked  bool // for notes
+	lists   map[string][]*cluster.Object
+	gets    map[string]*cluster.Object
+	proxies *[]mesh.Proxy
+	shapes  *[]mesh.Template
 }
 
 // uid reads the cluster's identity anew, past what the client remembers: the
@@ -101,4 +111,109 @@ func (s *Seen) upgradeNotes(ctx context.Context, r cluster.Reader, notes []*know
 		s.notes, s.looked = found, true
 	}
 	return found, err
+}
+
+// objects lists a kind once for each set of options; a kind that the server
+// does not have has no objects. It is for what there are few of.
+func (s *Seen) objects(ctx context.Context, r cluster.Reader, gvk schema.GroupVersionKind, o cluster.ListOptions) ([]*cluster.Object, error) {
+	read := func() ([]*cluster.Object, error) {
+		res, err := r.ResourceFor(ctx, gvk)
+		if errors.Is(err, cluster.ErrNoKind) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		var out []*cluster.Object
+		err = r.List(ctx, res, o, func(obj *cluster.Object) error {
+			out = append(out, obj)
+			return nil
+		})
+		return out, err
+	}
+	if s == nil {
+		return read()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := fmt.Sprintf("%s %+v", gvk, o)
+	if out, ok := s.lists[key]; ok {
+		return out, nil
+	}
+	out, err := read()
+	if err == nil {
+		if s.lists == nil {
+			s.lists = map[string][]*cluster.Object{}
+		}
+		s.lists[key] = out
+	}
+	return out, err
+}
+
+// object reads one object once; nil if there is none.
+func (s *Seen) object(ctx context.Context, r cluster.Reader, ref cluster.Ref) (*cluster.Object, error) {
+	read := func() (*cluster.Object, error) {
+		o, err := r.Get(ctx, ref)
+		if errors.Is(err, cluster.ErrNotFound) || errors.Is(err, cluster.ErrNoKind) {
+			return nil, nil
+		}
+		return o, err
+	}
+	if s == nil {
+		return read()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if out, ok := s.gets[ref.ID()]; ok {
+		return out, nil
+	}
+	out, err := read()
+	if err == nil {
+		if s.gets == nil {
+			s.gets = map[string]*cluster.Object{}
+		}
+		s.gets[ref.ID()] = out
+	}
+	return out, err
+}
+
+// parseSelector reads a label selector.
+func parseSelector(m map[string]any) (labels.Selector, error) {
+	var s metav1.LabelSelector
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(m, &s); err != nil {
+		return nil, err
+	}
+	return metav1.LabelSelectorAsSelector(&s)
+}
+
+func (s *Seen) census(ctx context.Context, r cluster.Reader) ([]mesh.Proxy, error) {
+	if s == nil {
+		return mesh.Census(ctx, r, mesh.CensusOptions{})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proxies != nil {
+		return *s.proxies, nil
+	}
+	got, err := mesh.Census(ctx, r, mesh.CensusOptions{})
+	if err == nil {
+		s.proxies = &got
+	}
+	return got, err
+}
+
+func (s *Seen) templates(ctx context.Context, r cluster.Reader) ([]mesh.Template, error) {
+	if s == nil {
+		return mesh.Templates(ctx, r)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shapes != nil {
+		return *s.shapes, nil
+	}
+	got, err := mesh.Templates(ctx, r)
+	if err == nil {
+		s.shapes = &got
+	}
+	return got, err
 }

@@ -13,7 +13,7 @@ import (
 func All() []*Gate {
 	return []*Gate{
 		clusterPinned, lockHeld, versionPath, precheckPassed, backupCovers, dryRun,
-		reviewed, controlPlaneReady, disruption, window, scope, removedFields, organization,
+		reviewed, crdSafe, webhookSafe, inUse, controlPlaneReady, disruption, health, window, scope, removedFields, capacity, organization,
 	}
 }
 
@@ -24,16 +24,16 @@ var everywhere = []Code{ChangeWindow, OrganizationRules}
 // byClass is which gates an effect of a class passes. The table in the docs is
 // made from it.
 var byClass = map[effect.Class][]Code{
-	effect.CRD:          {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope, RemovedFields},
-	effect.Webhook:      {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope, RemovedFields},
-	effect.Tag:          {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Scope},
-	effect.ControlPlane: {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, Scope, RemovedFields},
-	effect.Gateway:      {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, Scope, RemovedFields},
+	effect.CRD:          {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, CRDSafe, Scope, RemovedFields},
+	effect.Webhook:      {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, WebhookSafe, InUse, Scope, RemovedFields},
+	effect.Tag:          {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, WebhookSafe, InUse, ControlPlaneReady, Scope},
+	effect.ControlPlane: {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, WebhookSafe, InUse, Scope, RemovedFields, Capacity},
+	effect.Gateway:      {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, WebhookSafe, ControlPlaneReady, Disruption, HealthKept, Scope, RemovedFields, Capacity},
 	effect.MeshConfig:   {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope, RemovedFields},
-	effect.Relabel:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope},
-	effect.Restart:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, ControlPlaneReady, Disruption, Scope},
-	effect.Eviction:     {ClusterPinned, LockHeld, DryRun, ControlPlaneReady, Disruption, Scope},
-	effect.Plain:        {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope, RemovedFields},
+	effect.Relabel:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, WebhookSafe, InUse, Scope},
+	effect.Restart:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, WebhookSafe, ControlPlaneReady, Disruption, HealthKept, Scope, Capacity},
+	effect.Eviction:     {ClusterPinned, LockHeld, DryRun, WebhookSafe, ControlPlaneReady, Disruption, HealthKept, Scope},
+	effect.Plain:        {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, WebhookSafe, InUse, Scope, RemovedFields},
 }
 
 // For returns the codes of the gates that effects of class c pass, in order.

@@ -162,8 +162,8 @@ var controlPlaneReady = &Gate{
 		var out []Finding
 		found := false
 		for _, p := range planes {
-			if run.To != "" && p.Version != run.To {
-				continue
+			if run.To != "" && p.Version != run.To || p.Replicas == 0 {
+				continue // what is scaled to nothing serves nobody, though nothing is wrong with it
 			}
 			found = true
 			if !p.Ready && run.Forecast && slices.ContainsFunc(run.Awaits, func(r cluster.Ref) bool { return r.ID() == p.Ref.ID() }) {

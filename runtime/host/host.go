@@ -46,6 +46,9 @@ type Session struct {
 	Sink     event.Sink
 	Approver engine.Approver
 	Policy   *gate.Policy
+	// Metrics answers RUT014; nil: the policy's Prometheus, and on a virtual
+	// clock nobody, which is said.
+	Metrics gate.Metrics
 	// Knowledge is what is known of Istio's releases; nil is what this rutter was
 	// built with.
 	Knowledge *knowledge.Base
@@ -237,7 +240,7 @@ func (h *Host) options(s Session, begin journal.Begin, rb *Runbook, p *interp.Pa
 	}
 	o := engine.Options{
 		Env: s.Env, Cluster: s.Cluster, Journal: s.Journal, Sink: s.Sink, Builtins: h.Builtins, Codec: codec,
-		Policy: s.Policy, Knowledge: s.Knowledge, Sealer: s.Sealer, Approver: s.Approver, Lock: s.Lock, Begin: begin, Rutter: h.Version, Evidence: s.Evidence, Analyze: s.Analyze,
+		Policy: s.Policy, Knowledge: s.Knowledge, Metrics: s.metrics(), Sealer: s.Sealer, Approver: s.Approver, Lock: s.Lock, Begin: begin, Rutter: h.Version, Evidence: s.Evidence, Analyze: s.Analyze,
 	}
 	if rb == nil { // only ever for a rollback
 		o.Invoke = invokeBare

@@ -12,8 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"rutter.dev/rutter/runtime/quota"
 	"rutter.dev/rutter/runtime/sim/kinds"
-	"rutter.dev/rutter/runtime/sim/quota"
 )
 
 var grQuotas = schema.GroupResource{Resource: "resourcequotas"}

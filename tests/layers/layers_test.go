@@ -14,10 +14,10 @@ const module = "rutter.dev/rutter/"
 // order lists the packages from the bottom up. A package may import those of
 // lines above its own; packages on one line don't know each other.
 var order = [][]string{
-	{"runtime/env", "runtime/diag", "runtime/plain", "stdlib", "runbooks"},
+	{"runtime/env", "runtime/diag", "runtime/plain", "runtime/quota", "stdlib", "runbooks"},
 	{"runtime/cluster"},
 	{"runtime/knowledge"},
-	{"runtime/sim", "runtime/mesh", "runtime/seal", "runtime/lock", "runtime/access"},
+	{"runtime/sim", "runtime/metrics", "runtime/mesh", "runtime/seal", "runtime/lock", "runtime/access"},
 	{"runtime/sim/controllers"},
 	{"runtime/sim/mesh"},
 	{"runtime/effect"},

@@ -14,6 +14,7 @@ import (
 	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/journal"
+	"rutter.dev/rutter/runtime/manifest"
 	"rutter.dev/rutter/runtime/sim"
 )
 
@@ -225,7 +226,7 @@ func readPlan(j journal.Journal, rec *journal.Plan) (*effect.Plan, error) {
 // is made out anew right before it is sent, because controllers reorder the
 // owners all the time; only what it is done to is foreseen.
 func line(e *effect.Effect) string {
-	if e.Builtin == "kube.apply" && e.Verb == effect.Patch {
+	if manifest.IsMove(e) {
 		return fmt.Sprintf("%s %s", e.Verb, e.Ref)
 	}
 	return fmt.Sprintf("%s %s %s", e.Verb, e.Ref, e.Digest())

@@ -25,17 +25,7 @@ Objects come in the order of components, custom resource definitions first.
 Unknown paths and values are errors; what the library warns of is in warnings.`,
 		Example: `istioctl.manifest(version = "1.31.0", profile = "default", set = {"hub": "docker.io/istio", "components.cni.enabled": True})`,
 		Do: func(c *builtin.Call, a *manifestArgs) (any, error) {
-			got, err := r.Render(c.Ctx, lib.RenderOptions{
-				Version: a.Version.String(), Profile: a.Profile, Set: a.Set,
-				Files: files(a.Files), Revision: a.Revision, ChartsDir: a.Charts,
-			})
-			if err != nil {
-				return nil, err
-			}
-			m, err := manifest.New(got.Objects, manifest.Info{
-				Version: got.Version, Revision: a.Revision, Profile: a.Profile,
-				Engine: got.Engine, Components: got.Components, Warnings: got.Warnings,
-			}, c.Blobs)
+			m, err := rendered(c, r, a)
 			if err != nil {
 				return nil, err
 			}
@@ -43,4 +33,16 @@ Unknown paths and values are errors; what the library warns of is in warnings.`,
 			return m, nil
 		},
 	})
+}
+
+// rendered is the manifest of a's inputs, its objects stored.
+func rendered(c *builtin.Call, r *lib.Renderer, a *manifestArgs) (*manifest.Manifest, error) {
+	got, err := r.Render(c.Ctx, a.options())
+	if err != nil {
+		return nil, err
+	}
+	return manifest.New(got.Objects, manifest.Info{
+		Version: got.Version, Revision: a.Revision, Profile: a.Profile,
+		Engine: got.Engine, Components: got.Components, Warnings: got.Warnings,
+	}, c.Blobs)
 }

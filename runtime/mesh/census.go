@@ -78,6 +78,16 @@ func Census(ctx context.Context, r cluster.Reader, o CensusOptions) ([]Proxy, er
 	return out, nil
 }
 
+// ProxyOf is the proxy in a pod, its owner being the controller that the pod
+// names; ok is false for a pod without proxy.
+func ProxyOf(p *cluster.Object) (px Proxy, ok bool) { return proxyOf(p) }
+
+// HasInit reports whether a pod sets its network up itself (istio-init), rather
+// than have Istio CNI do it.
+func HasInit(p *cluster.Object) bool {
+	return container(p, "istio-init", "spec", "initContainers") != nil
+}
+
 // proxyOf projects a pod; ok is false for a pod without proxy.
 func proxyOf(p *cluster.Object) (Proxy, bool) {
 	if phase := phaseOf(p); phase == "Succeeded" || phase == "Failed" || p.GetDeletionTimestamp() != nil {

@@ -57,6 +57,7 @@ approve("spoil it")
 step("spoil", spoil)
 `},
 
+	"istioctl.install": {preamble: saved + rendered + reviewed, upgrade: true},
 	"istioctl.set_tag": {
 		preamble: saved + `step("show", istioctl.diff_set_tag, "stable", revision = "default")
 step("show default", istioctl.diff_set_tag, "default", revision = "default", adopt = ["istio-operator"])

@@ -17,7 +17,7 @@ var order = [][]string{
 	{"runtime/env", "runtime/diag", "runtime/plain", "stdlib", "runbooks"},
 	{"runtime/cluster"},
 	{"runtime/knowledge"},
-	{"runtime/sim", "runtime/mesh", "runtime/seal", "runtime/lock", "runtime/access"},
+	{"runtime/sim", "runtime/mesh", "runtime/toolchain", "runtime/seal", "runtime/lock", "runtime/access"},
 	{"runtime/sim/controllers"},
 	{"runtime/sim/mesh"},
 	{"runtime/effect"},

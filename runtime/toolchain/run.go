@@ -62,11 +62,11 @@ func runCommand(ctx context.Context, c Command) (*Result, error) {
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
-		return &Result{Stdout: out.Bytes(), Stderr: errs.Bytes(), Code: exit.ExitCode()}, nil
+		return &Result{Stdout: out.kept, Stderr: errs.kept, Code: exit.ExitCode()}, nil
 	case err != nil:
 		return nil, unrunnable(c.Path, err)
 	}
-	return &Result{Stdout: out.Bytes(), Stderr: errs.Bytes()}, nil
+	return &Result{Stdout: out.kept, Stderr: errs.kept}, nil
 }
 
 // unrunnable says what keeps a program from starting.
@@ -82,26 +82,22 @@ func unrunnable(path string, err error) error {
 	return fmt.Errorf("%s: %w", path, err)
 }
 
-// bounded keeps the first max bytes.
+// bounded keeps the first max bytes. It embeds no buffer, whose ReadFrom would
+// go round Write.
 type bounded struct {
-	bytes.Buffer
+	kept []byte
 	max  int
 	full func()
 }
 
 // Write implements io.Writer.
 func (b *bounded) Write(p []byte) (int, error) {
-	room := b.max - b.Len()
-	if len(p) > room {
-		if room > 0 {
-			b.Buffer.Write(p[:room])
-		}
-		if b.full != nil {
-			b.full()
-		}
-		return len(p), nil
+	room := b.max - len(b.kept)
+	b.kept = append(b.kept, p[:min(room, len(p))]...)
+	if len(p) > room && b.full != nil {
+		b.full()
 	}
-	return b.Buffer.Write(p)
+	return len(p), nil
 }
 
 const (

@@ -31,7 +31,7 @@ func Specs(r *lib.Renderer) []*builtin.Spec {
 	return []*builtin.Spec{
 		versionSpec(), precheckSpec(), notesSpec(), analyzeSpec(), manifestSpec(r), verifySpec(),
 		tagsSpec(), setTagSpec(), diffSetTagSpec(), removeTagSpec(), diffRemoveTagSpec(),
-		installSpec(r), valuesSpec(), profilesSpec(), diffProfilesSpec(), diffAnalysesSpec(),
+		installSpec(r), toolchainSpec(r), valuesSpec(), profilesSpec(), diffProfilesSpec(), diffAnalysesSpec(),
 		proxyStatusSpec(), probeSpec(), rootsSpec(),
 		revisionsSpec(), uninstallSpec(r), diffUninstallSpec(r),
 	}

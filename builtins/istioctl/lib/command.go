@@ -9,13 +9,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"istio.io/istio/istioctl/pkg/analyze"
+	analyzecmd "istio.io/istio/istioctl/pkg/analyze"
 	"istio.io/istio/istioctl/pkg/cli"
 	"istio.io/istio/istioctl/pkg/precheck"
 	"istio.io/istio/istioctl/pkg/proxystatus"
 	"istio.io/istio/istioctl/pkg/tag"
 	"istio.io/istio/istioctl/pkg/util"
-	"istio.io/istio/istioctl/pkg/version"
+	versioncmd "istio.io/istio/istioctl/pkg/version"
 	"istio.io/istio/operator/cmd/mesh"
 )
 
@@ -66,7 +66,7 @@ func commands() *cobra.Command {
 	refuse(tags, "remove", "istioctl.remove_tag in a runbook")
 	experimental := &cobra.Command{Use: "experimental", Aliases: []string{"x", "exp"}, Short: "Experimental commands of istioctl"}
 	experimental.AddCommand(precheck.Cmd(ctx))
-	root.AddCommand(manifest, tags, experimental, precheck.Cmd(ctx), analyze.Analyze(ctx), version.NewVersionCommand(ctx), proxystatus.StableXdsStatusCommand(ctx))
+	root.AddCommand(manifest, tags, experimental, precheck.Cmd(ctx), analyzecmd.Analyze(ctx), versioncmd.NewVersionCommand(ctx), proxystatus.StableXdsStatusCommand(ctx))
 	return root
 }
 
@@ -89,8 +89,8 @@ func refuse(parent *cobra.Command, name, instead string) {
 // exitCode is istioctl's for an error.
 func exitCode(err error) int {
 	var usage util.CommandParseError
-	var file analyze.FileParseError
-	var issues analyze.AnalyzerFoundIssuesError
+	var file analyzecmd.FileParseError
+	var issues analyzecmd.AnalyzerFoundIssuesError
 	switch {
 	case errors.As(err, &usage), strings.Contains(err.Error(), "unknown command"):
 		return exitUsage

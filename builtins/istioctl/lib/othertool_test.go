@@ -42,7 +42,7 @@ func TestAnotherMinorByItsOwnIstioctl(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &standIn{tool: &toolchain.Tool{Version: "1.30.3", Binary: "/tools/istioctl", Source: "cache"}}
-	s.out = []byte(strings.ReplaceAll(strings.ReplaceAll(string(linked.YAML), "---\n", "\n---\n"), LinkedVersion, "1.30.3"))
+	s.out = []byte(strings.ReplaceAll(strings.TrimPrefix(string(linked.YAML), "---\n"), LinkedVersion, "1.30.3"))
 	r := NewRenderer("")
 	r.UseTools(s)
 	got, err := r.Render(t.Context(), RenderOptions{Version: "1.30.3", Profile: "default", Revision: "1-30-3", SetFlags: []string{"hub=x"}})

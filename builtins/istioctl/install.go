@@ -54,7 +54,11 @@ diff.live of the manifest with the same arguments, and approve().`,
 				return nil, err
 			}
 			p.Notes = append(p.Notes, m.Warnings...)
-			return planWith(p, installData{Version: m.Version, Engine: m.Engine})
+			plan, err := planWith(p, installData{Version: m.Version, Engine: m.Engine})
+			if err == nil && a.Wait > 0 {
+				plan.Awaits = p.Waits[manifest.ControlPlane]
+			}
+			return plan, err
 		},
 		Drive: driveInstall,
 	})

@@ -15,7 +15,7 @@ func valuesSpec() *builtin.Spec {
 		Doc: `The IstioOperator that a profile, files and settings come to, as YAML.
 It is what the charts of istioctl.manifest with the same arguments get. With a
 profile alone it dumps the profile, which istioctl itself no longer does.`,
-		Example: `yaml.decode(istioctl.values(profile = "ambient")).spec.components`,
+		Example: `yaml.decode(istioctl.values(profile = "ambient"))["spec"]["components"]`,
 		Do: func(c *builtin.Call, a *manifestArgs) (any, error) {
 			text, err := lib.Values(c.Ctx, a.options())
 			if err != nil {

@@ -55,7 +55,7 @@ func inputs() []input {
 		{"values.pilot.autoscaleMin=2", "values.pilot.autoscaleMax=4"},
 		{"components.pilot.k8s.securityContext.runAsUser=1337", "components.pilot.k8s.securityContext.runAsNonRoot=true"},
 		{`values.sidecarInjectorWebhook.injectedAnnotations.container\.apparmor\.security\.beta\.kubernetes\.io/istio-proxy=runtime/default`},
-		{"values.global.proxy.resources.limits.cpu=2", "values.global.logAsJson=true"},
+		{"values.global.proxy.resources.limits.cpu=2000m", "values.global.logAsJson=true"},
 		{"components.ingressGateways[0].k8s.service.type=ClusterIP"},
 		{"components.egressGateways[0].enabled=true", "components.egressGateways[0].name=istio-egressgateway"},
 		{"values.global.platform=openshift"},
@@ -76,6 +76,7 @@ func inputs() []input {
 		input{set: []string{"values.global.proxy.securityContext.runAsUser=1"}, bad: true}, input{files: []string{"unknown"}, bad: true},
 		input{files: []string{"notyaml"}, bad: true}, input{set: []string{"values.pilot.replicaCount=many"}, bad: true},
 		input{set: []string{"components.pilot.enabled"}, bad: true},
+		input{set: []string{"values.global.proxy.resources.limits.cpu=2"}, bad: true},
 	)
 	return out
 }

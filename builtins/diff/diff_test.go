@@ -111,7 +111,7 @@ func TestUnifiedMasksSecretsAndCountsLines(t *testing.T) {
 		}
 		return o[0]
 	}
-	text, err := unified(cluster.RefOf(secret("a")), secret("hunter2"), secret("hunter3"))
+	text, err := manifest.Unified(cluster.RefOf(secret("a")), secret("hunter2"), secret("hunter3"))
 	if err != nil || strings.Contains(text, "hunter") || !strings.Contains(text, "<secret sha256:") {
 		t.Errorf("got %s, %v", text, err)
 	}
@@ -126,11 +126,11 @@ func TestUnifiedMasksSecretsAndCountsLines(t *testing.T) {
 		}
 		return o[0]
 	}
-	text, err = unified(cluster.RefOf(long("a")), long("1x"), long("2x"))
+	text, err = manifest.Unified(cluster.RefOf(long("a")), long("1x"), long("2x"))
 	if err != nil || !strings.Contains(text, "@@ -50,7 +50,7 @@") || !strings.Contains(text, "-  z: 1x\n+  z: 2x\n") {
 		t.Errorf("got %s, %v", text, err)
 	}
-	if text, err := unified(cluster.RefOf(long("a")), long("a"), long("a")); err != nil || text != "" {
+	if text, err := manifest.Unified(cluster.RefOf(long("a")), long("a"), long("a")); err != nil || text != "" {
 		t.Errorf("equal: got %q, %v", text, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"go.starlark.net/starlark"
 
 	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/manifest"
 	"rutter.dev/rutter/runtime/value"
 )
 
@@ -56,7 +57,7 @@ var (
 
 // compared makes the Item of one object, or nothing when nothing that counts differs.
 func compared(ref cluster.Ref, before, after *cluster.Object) (*Item, error) {
-	text, err := unified(ref, before, after)
+	text, err := manifest.Unified(ref, before, after)
 	if err != nil || text == "" {
 		return nil, err
 	}

@@ -3,6 +3,7 @@
 // is the only package that links the Istio library; only main and tests import
 // it.
 //
-// It reads: what istioctl itself would write (install, tags, uninstall) goes
-// through kube.apply and kube.delete, and so through the gates.
+// The library never writes: what istioctl itself would write (tags, uninstall)
+// is planned here as effects, from the library's own objects and lists, and so
+// goes through the gates and the journal.
 package istioctl

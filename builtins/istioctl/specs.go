@@ -28,12 +28,18 @@ func Injector() sim.Injector { return lib.NewInjector() }
 // Specs lists the builtins of the module istioctl. r renders manifests for all
 // runs of the process.
 func Specs(r *lib.Renderer) []*builtin.Spec {
-	return []*builtin.Spec{versionSpec(), precheckSpec(), notesSpec(), analyzeSpec(), manifestSpec(r), verifySpec()}
+	return []*builtin.Spec{
+		versionSpec(), precheckSpec(), notesSpec(), analyzeSpec(), manifestSpec(r), verifySpec(),
+		tagsSpec(), setTagSpec(), diffSetTagSpec(), removeTagSpec(), diffRemoveTagSpec(),
+		installSpec(r), toolchainSpec(r), valuesSpec(), profilesSpec(), diffProfilesSpec(), diffAnalysesSpec(),
+		proxyStatusSpec(), probeSpec(), rootsSpec(),
+		revisionsSpec(), uninstallSpec(r), diffUninstallSpec(r),
+	}
 }
 
 // Decoders rebuild the module's handles.
 func Decoders() map[string]value.Decoder {
-	return map[string]value.Decoder{manifest.Kind: manifest.Decode}
+	return map[string]value.Decoder{manifest.Kind: manifest.Decode, ChangeKind: DecodeChange}
 }
 
 // configReader can give the Istio library, which insists on a client of its

@@ -129,14 +129,18 @@ func (v *versions) findOutdated(ctx context.Context, r cluster.Reader) error {
 		return err
 	}
 	for _, w := range found {
-		short := w.Ref
-		short.Namespace = ""
-		v.Outdated = append(v.Outdated, outdated{
-			Workload: short.String(), Namespace: w.Ref.Namespace, Name: w.Ref.Name, Kind: w.Ref.Kind,
-			Pods: w.Pods, From: w.From, To: w.To, Reason: w.Why(),
-		})
+		v.Outdated = append(v.Outdated, outdatedOf(w))
 	}
 	return nil
+}
+
+func outdatedOf(w mesh.Workload) outdated {
+	short := w.Ref
+	short.Namespace = ""
+	return outdated{
+		Workload: short.String(), Namespace: w.Ref.Namespace, Name: w.Ref.Name, Kind: w.Ref.Kind,
+		Pods: w.Pods, From: w.From, To: w.To, Reason: w.Why(),
+	}
 }
 
 // judge fills in what follows from the versions.

@@ -10,6 +10,7 @@ import (
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/manifest"
 )
 
 type logsArgs struct {
@@ -35,7 +36,7 @@ func logsSpec() *builtin.Spec {
 			if err != nil {
 				return nil, err
 			}
-			pods, err := podsOf(c.Ctx, c.Reader, o)
+			pods, err := manifest.PodsOf(c.Ctx, c.Reader, o)
 			if err != nil {
 				return nil, err
 			}
@@ -69,7 +70,7 @@ func eventsSpec() *builtin.Spec {
 				match = func(kind, name string) bool { return kind == ref.Kind && name == ref.Name }
 				namespace = ref.Namespace
 			}
-			evs, err := eventsOf(c.Ctx, c.Reader, namespace, match)
+			evs, err := manifest.EventsOf(c.Ctx, c.Reader, namespace, match)
 			if err != nil {
 				return nil, err
 			}
@@ -129,10 +130,10 @@ func describe(c *builtin.Call, ref cluster.Ref, o *cluster.Object) (string, erro
 		b.WriteString(": " + why)
 	}
 	b.WriteByte('\n')
-	for _, line := range conditions(o) {
+	for _, line := range manifest.Conditions(o) {
 		fmt.Fprintf(&b, "  %s\n", line)
 	}
-	pods, err := podsOf(c.Ctx, c.Reader, o)
+	pods, err := manifest.PodsOf(c.Ctx, c.Reader, o)
 	if err != nil {
 		return "", err
 	}
@@ -140,7 +141,7 @@ func describe(c *builtin.Call, ref cluster.Ref, o *cluster.Object) (string, erro
 		ready, _, why := cluster.Ready(p)
 		fmt.Fprintf(&b, "  pod %s: ready=%t %s\n", p.GetName(), ready, why)
 	}
-	evs, err := eventsOf(c.Ctx, c.Reader, ref.Namespace, func(kind, name string) bool { return kind == ref.Kind && name == ref.Name })
+	evs, err := manifest.EventsOf(c.Ctx, c.Reader, ref.Namespace, func(kind, name string) bool { return kind == ref.Kind && name == ref.Name })
 	if err != nil {
 		return "", err
 	}

@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -11,7 +10,7 @@ import (
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/diag"
-	"rutter.dev/rutter/runtime/event"
+	"rutter.dev/rutter/runtime/manifest"
 	"rutter.dev/rutter/runtime/value"
 )
 
@@ -37,7 +36,7 @@ func waitSpec() *builtin.Spec {
 			if err != nil {
 				return nil, err
 			}
-			return nil, await(c, refs, a.Timeout, cond, c.Progress)
+			return nil, manifest.Await(c, refs, a.Timeout, cond, c.Progress)
 		},
 	})
 }
@@ -63,11 +62,7 @@ func resolveAll(c *builtin.Call, v starlark.Value, namespace string) ([]cluster.
 	return refs, nil
 }
 
-// condition judges one object (nil when absent): whether it is met, failed for
-// good, and why not.
-type condition func(o *cluster.Object) (met, failed bool, why string)
-
-func parseCondition(s string) (condition, error) {
+func parseCondition(s string) (manifest.Condition, error) {
 	switch s {
 	case "ready":
 		return cluster.Ready, nil
@@ -99,7 +94,7 @@ func parseCondition(s string) (condition, error) {
 	return nil, diag.Usagef("condition", "got %q, want ready, exists, deleted, condition=NAME[=STATUS] or PATH=VALUE", s)
 }
 
-func fieldCondition(path, want string) condition {
+func fieldCondition(path, want string) manifest.Condition {
 	return func(o *cluster.Object) (bool, bool, string) {
 		if o == nil {
 			return false, false, "does not exist"
@@ -114,58 +109,4 @@ func fieldCondition(path, want string) condition {
 		}
 		return got == want, false, fmt.Sprintf("%s is %s, want %s", path, got, want)
 	}
-}
-
-// failedError tells that waiting longer will not help.
-type failedError struct {
-	ref cluster.Ref
-	why string
-}
-
-func (e *failedError) Error() string { return e.ref.String() + ": failed: " + e.why }
-
-// await waits until every ref meets cond. When one fails for good, or time is
-// up, the evidence is shown and the error says which.
-func await(c *builtin.Call, refs []cluster.Ref, timeout time.Duration, cond condition, progress func(done, total int, message string)) error {
-	if len(refs) == 0 {
-		return nil
-	}
-	last, pending := "", []cluster.Ref(nil)
-	err := c.Reader.WaitFor(c.Ctx, refs, timeout, func(now []*cluster.Object) (bool, error) {
-		pending = pending[:0]
-		message := ""
-		for i, o := range now {
-			met, failed, why := cond(o)
-			if failed {
-				return false, &failedError{refs[i], why}
-			}
-			if !met {
-				if len(pending) == 0 {
-					message = refs[i].String() + ": " + why
-				}
-				pending = append(pending, refs[i])
-			}
-		}
-		if message != last {
-			progress(len(refs)-len(pending), len(refs), message)
-			last = message
-		}
-		return len(pending) == 0, nil
-	})
-	var failed *failedError
-	switch {
-	case errors.As(err, &failed):
-		pending = []cluster.Ref{failed.ref}
-	case errors.Is(err, cluster.ErrTimeout):
-		err = fmt.Errorf("%s: not ready after %s: %s: %w", pending[0], timeout, strings.TrimPrefix(last, pending[0].String()+": "), cluster.ErrTimeout)
-	}
-	if err == nil || c.Ctx.Err() != nil {
-		return err
-	}
-	for _, ref := range pending {
-		for _, line := range evidence(c.Ctx, c.Reader, ref) {
-			c.Emit(&event.Log{Level: "warn", Message: ref.String() + ": " + line})
-		}
-	}
-	return err
 }

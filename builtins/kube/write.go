@@ -1,8 +1,6 @@
 package kube
 
 import (
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"go.starlark.net/starlark"
@@ -12,6 +10,7 @@ import (
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/effect"
+	"rutter.dev/rutter/runtime/manifest"
 )
 
 type patchArgs struct {
@@ -159,25 +158,13 @@ func deleteSpec() *builtin.Spec {
 				return nil, err
 			}
 			for _, e := range p.Effects {
-				if err := awaitGone(c, s, e, a.Wait); err != nil {
+				if err := manifest.AwaitGone(c, s, e, a.Wait); err != nil {
 					return nil, err
 				}
 			}
 			return len(p.Effects) > 0, nil
 		},
 	})
-}
-
-// awaitGone waits until the object that e deleted is gone; one of the same
-// name that was made since does not count.
-func awaitGone(c *builtin.Call, s effect.Submitter, e *effect.Effect, timeout time.Duration) error {
-	if timeout <= 0 {
-		return nil
-	}
-	gone := func(o *cluster.Object) (bool, bool, string) {
-		return o == nil || (e.UID != "" && string(o.GetUID()) != e.UID), false, "is still being deleted"
-	}
-	return await(c, []cluster.Ref{e.Ref}, timeout, gone, s.Progress)
 }
 
 type evictArgs struct {
@@ -206,12 +193,4 @@ func evictSpec() *builtin.Spec {
 		},
 		Drive: driveOne[evictArgs],
 	})
-}
-
-// decodeData reads a plan's own data.
-func decodeData(p *effect.Plan, into any) error {
-	if err := json.Unmarshal(p.Data, into); err != nil {
-		return fmt.Errorf("recorded plan: %w", err)
-	}
-	return nil
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"maps"
-	"path/filepath"
 
 	"rutter.dev/rutter/builtins/backup"
 	"rutter.dev/rutter/builtins/core"
@@ -48,16 +47,12 @@ func (a *app) assemble(renderer *lib.Renderer) (*host.Host, error) {
 	return &host.Host{Builtins: set, Decoders: decoders, Stdlib: stdlib.FS, Version: version, Cache: loader.NewCache()}, nil
 }
 
-// renderer caches renders below the user's cache folder, where there is one.
+// renderer caches renders below the user's cache folder, where there is one,
+// and renders other minors by the istioctls that the toolchain finds.
 func (a *app) renderer() *lib.Renderer {
-	dir := a.env.Getenv("XDG_CACHE_HOME")
-	if dir == "" {
-		if home := a.env.Getenv("HOME"); home != "" {
-			dir = filepath.Join(home, ".cache")
-		}
+	r := lib.NewRenderer(a.cacheFolder("renders"))
+	if tc, err := a.toolchain(&toolchainFlags{}); err == nil { // without a cache folder there are none
+		r.UseTools(tc)
 	}
-	if dir == "" {
-		return lib.NewRenderer("")
-	}
-	return lib.NewRenderer(filepath.Join(dir, "rutter", "renders"))
+	return r
 }

@@ -48,6 +48,8 @@ type Planned struct {
 	Refused map[string]error
 	Left    []Left
 	Notes   []string
+
+	objects int // of the manifest
 }
 
 // Plan asks the API server what applying objs would do. It changes nothing.
@@ -67,7 +69,7 @@ func Plan(ctx context.Context, r cluster.Reader, objs []*cluster.Object, o Optio
 			return nil, err
 		}
 	}
-	p := &Planned{Waits: map[Stage][]cluster.Ref{}, Refused: map[string]error{}}
+	p := &Planned{objects: len(objs), Waits: map[Stage][]cluster.Ref{}, Refused: map[string]error{}}
 	effects, refused, moves, err := applies(ctx, r, objs, live, o)
 	if err != nil {
 		return nil, err

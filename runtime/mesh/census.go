@@ -78,6 +78,16 @@ func Census(ctx context.Context, r cluster.Reader, o CensusOptions) ([]Proxy, er
 	return out, nil
 }
 
+// ProxyOf is the proxy in a pod, its owner being the controller that the pod
+// names; ok is false for a pod without proxy.
+func ProxyOf(p *cluster.Object) (px Proxy, ok bool) { return proxyOf(p) }
+
+// HasInit reports whether a pod sets its network up itself (istio-init), rather
+// than have Istio CNI do it.
+func HasInit(p *cluster.Object) bool {
+	return container(p, "istio-init", "spec", "initContainers") != nil
+}
+
 // proxyOf projects a pod; ok is false for a pod without proxy.
 func proxyOf(p *cluster.Object) (Proxy, bool) {
 	if phase := phaseOf(p); phase == "Succeeded" || phase == "Failed" || p.GetDeletionTimestamp() != nil {
@@ -300,11 +310,46 @@ func Outdated(ctx context.Context, r cluster.Reader) ([]Workload, error) {
 
 // OutdatedOf is Outdated for who has listed control planes and proxies already.
 func OutdatedOf(ctx context.Context, r cluster.Reader, planes []ControlPlane, px []Proxy) ([]Workload, error) {
-	images, err := ProxyImages(ctx, r, planes)
+	ins, err := Injectors(ctx, r)
 	if err != nil {
 		return nil, err
 	}
+	return outdatedBy(ctx, r, planes, px, ins)
+}
+
+// OutdatedWith is what Outdated would find if the mutating webhook
+// configurations in after were as they are there, and those named in gone were
+// not: what a move of a revision tag leaves to be restarted.
+func OutdatedWith(ctx context.Context, r cluster.Reader, after []*cluster.Object, gone []string) ([]Workload, error) {
 	ins, err := Injectors(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range after {
+		gone = append(gone, o.GetName())
+	}
+	ins = slices.DeleteFunc(ins, func(in Injector) bool { return slices.Contains(gone, in.Configuration) })
+	for _, o := range after {
+		more, err := injectors(o)
+		if err != nil {
+			return nil, err
+		}
+		ins = append(ins, more...)
+	}
+	slices.SortStableFunc(ins, func(a, b Injector) int { return cmp.Compare(a.Configuration, b.Configuration) })
+	planes, err := ControlPlanes(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	px, err := Census(ctx, r, CensusOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return outdatedBy(ctx, r, planes, px, ins)
+}
+
+func outdatedBy(ctx context.Context, r cluster.Reader, planes []ControlPlane, px []Proxy, ins []Injector) ([]Workload, error) {
+	images, err := ProxyImages(ctx, r, planes)
 	if err != nil {
 		return nil, err
 	}

@@ -57,6 +57,21 @@ approve("spoil it")
 step("spoil", spoil)
 `},
 
+	"istioctl.install": {preamble: saved + rendered + reviewed, upgrade: true},
+	"istioctl.set_tag": {
+		preamble: saved + `step("show", istioctl.diff_set_tag, "stable", revision = "default")
+step("show default", istioctl.diff_set_tag, "default", revision = "default", adopt = ["istio-operator"])
+approve("tags")` + "\n",
+		more: `step("default", istioctl.set_tag, "default", revision = "default", adopt = ["istio-operator"])` + "\n",
+	},
+	"istioctl.diff_remove_tag": {preamble: saved + stale},
+	"istioctl.remove_tag":      {preamble: saved + stale + `step("show", istioctl.diff_remove_tag, "stale")` + "\n" + `approve("remove it")` + "\n"},
+	"istioctl.diff_uninstall":  {mesh: beside},
+	"istioctl.uninstall": {
+		mesh:     beside,
+		preamble: saved + `step("show", istioctl.diff_uninstall, revision = "old", gateways = True)` + "\n" + `approve("remove it")` + "\n",
+	},
+
 	"diff.backup":    {preamble: saved},
 	"diff.live":      {preamble: rendered},
 	"diff.manifests": {preamble: rendered + `old, new = step("old", istioctl.manifest), manifest` + "\n"},
@@ -73,6 +88,12 @@ step("spoil", spoil)
 		more: `step("gateways", restart.control_plane, manifest)`,
 	},
 }
+
+// stale makes a revision tag that nothing uses.
+const stale = `step("show the tag", istioctl.diff_set_tag, "stale", revision = "default")
+approve("make it")
+step("make the tag", istioctl.set_tag, "stale", revision = "default")
+`
 
 // marker is logged between the preamble and the example.
 const marker = "the example begins"

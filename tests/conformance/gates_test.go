@@ -112,11 +112,12 @@ func TestEveryClassIsGuarded(t *testing.T) {
 // anyObject are the builtins that take any object, with the verbs that they
 // use: they declare every class that such requests can have.
 var anyObject = map[string][]effect.Verb{
-	"kube.apply":     {effect.Apply, effect.Delete},
-	"kube.patch":     {effect.Patch},
-	"kube.label":     {effect.Patch},
-	"kube.delete":    {effect.Delete},
-	"backup.restore": {effect.Create, effect.Replace, effect.Delete},
+	"kube.apply":       {effect.Apply, effect.Delete},
+	"istioctl.install": {effect.Apply, effect.Delete},
+	"kube.patch":       {effect.Patch},
+	"kube.label":       {effect.Patch},
+	"kube.delete":      {effect.Delete},
+	"backup.restore":   {effect.Create, effect.Replace, effect.Delete},
 }
 
 // notShown says why a class is declared that no run here makes.

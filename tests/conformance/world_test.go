@@ -67,6 +67,7 @@ const (
 	installed meshState = "installed" // everything at the old version
 	upgraded  meshState = "upgraded"  // the control plane at the new one, proxies at the old
 	retuned   meshState = "retuned"   // as upgraded, and the mesh's configuration changed since
+	beside    meshState = "beside"    // as installed, with the control plane and the gateway of revision old that nothing uses
 )
 
 var theLab = sync.OnceValues(newLab)
@@ -120,7 +121,7 @@ func newSealer() (*seal.Sealer, error) {
 	return s, errors.Join(err, os.RemoveAll(dir))
 }
 
-// build makes the three meshes, the later ones from the earlier.
+// build makes the meshes, the later ones from the earlier.
 func (l *lab) build() error {
 	ctx := context.Background()
 	r, err := l.renderer.Render(ctx, lib.RenderOptions{Profile: "default"})
@@ -144,6 +145,9 @@ func (l *lab) build() error {
 	}
 	c.Advance(2 * time.Minute)
 	l.meshes = map[meshState]*sim.Cluster{installed: c.Clone()}
+	if l.meshes[beside], err = l.besides(c.Clone()); err != nil {
+		return err
+	}
 	client, err := connect(c)
 	if err != nil {
 		return err
@@ -163,6 +167,38 @@ func (l *lab) build() error {
 	c.Advance(2 * time.Minute)
 	l.meshes[retuned] = c
 	return nil
+}
+
+// besides installs revision old as istioctl does.
+func (l *lab) besides(c *sim.Cluster) (*sim.Cluster, error) {
+	ctx := context.Background()
+	r, err := l.renderer.Render(ctx, lib.RenderOptions{Profile: "minimal", Revision: "old", Files: []lib.File{{Name: "old", Content: []byte(`
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+spec:
+  components:
+    ingressGateways:
+    - name: old-gateway
+      enabled: true
+      label: {istio: old-gateway}
+`)}}})
+	if err != nil {
+		return nil, err
+	}
+	client, err := connect(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range mesh.Retag(r.Objects, to, from) {
+		if o.GetKind() == "CustomResourceDefinition" || o.GetName() == "istiod-default-validator" {
+			continue
+		}
+		if _, err := client.Apply(ctx, o.DeepCopy(), cluster.ApplyOptions{Manager: mesh.InstallManager, Force: true}); err != nil {
+			return nil, fmt.Errorf("%s: %w", cluster.RefOf(o), err)
+		}
+	}
+	c.Advance(2 * time.Minute)
+	return c, nil
 }
 
 func connect(c *sim.Cluster) (*cluster.Client, error) {

@@ -1,6 +1,7 @@
 package lib
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -29,20 +30,29 @@ type renderInput struct {
 	setKeys  []string
 	charts   string // manifests folder, or ""
 	chartSum string // digest of that folder's content
+	tool     string // istioctl of another version that renders instead, or ""
 	warnings []string
 }
 
 func newRenderInput(opts RenderOptions) (*renderInput, error) {
-	in := &renderInput{version: opts.Version, profile: opts.Profile, revision: opts.Revision}
-	if in.version == "" {
-		in.version = LinkedVersion
-	}
+	in := &renderInput{version: cmp.Or(opts.Version, LinkedVersion), profile: opts.Profile}
 	if err := in.findCharts(opts.ChartsDir); err != nil {
 		return nil, err
 	}
 	if err := in.refuseProfile(); err != nil {
 		return nil, err
 	}
+	full, err := newInput(opts)
+	if err != nil {
+		return nil, err
+	}
+	full.charts, full.chartSum, full.warnings = in.charts, in.chartSum, in.warnings
+	return full, nil
+}
+
+// newInput reads and validates everything but which charts are rendered.
+func newInput(opts RenderOptions) (*renderInput, error) {
+	in := &renderInput{version: cmp.Or(opts.Version, LinkedVersion), profile: opts.Profile, revision: opts.Revision}
 	// What an istioctl of this version has compiled in. As the first file it
 	// loses to every input, as the compiled-in values do.
 	base, err := operatorDocument(map[string]any{"hub": DefaultHub, "tag": in.version})
@@ -188,6 +198,9 @@ func (in *renderInput) compareChartVersion(dir string, want *semver.Version) err
 	if err != nil || (has.Major() == 1 && has.Minor() == 0) {
 		return nil
 	}
+	if linked := semver.MustParse(LinkedVersion); has.Minor() != linked.Minor() {
+		in.warnings = append(in.warnings, knownDifferences)
+	}
 	if has.Major() != want.Major() || has.Minor() != want.Minor() {
 		return fmt.Errorf("charts folder %s: holds Istio %s, asked for %s", dir, chart.AppVersion, in.version)
 	}
@@ -311,7 +324,13 @@ func (in *renderInput) explain(err error) error {
 		if m == nil {
 			continue
 		}
-		if from := in.mentions(m[1][strings.LastIndex(m[1], ".")+1:]); from != "" {
+		field := m[1][strings.LastIndex(m[1], ".")+1:]
+		gone := in.removal(field)
+		if gone != "" {
+			gone = " (" + gone + ")"
+		}
+		if from := in.mentions(field); from != "" {
+			err = fmt.Errorf("%w%s", err, gone)
 			return fmt.Errorf("%s: istio %s refuses it: %w", from, in.version, err)
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"istio.io/istio/operator/pkg/manifest"
 	"istio.io/istio/operator/pkg/render"
 	"istio.io/istio/operator/pkg/util/clog"
+
+	"rutter.dev/rutter/runtime/toolchain"
 )
 
 // RenderOptions says what to render. The zero value is the default profile of
@@ -52,7 +54,8 @@ var ErrNotLinked = errors.New("not of the linked Istio minor")
 // in memory and, if Dir is given, on disk. It is safe for concurrent use;
 // renders run one at a time.
 type Renderer struct {
-	dir string
+	dir   string
+	tools Tools // nil where other minors need a charts folder
 
 	mu    sync.Mutex
 	memo  map[string]*Rendered
@@ -78,6 +81,9 @@ func NewRenderer(dir string) *Renderer {
 // interrupted (0.3 s).
 func (r *Renderer) Render(ctx context.Context, opts RenderOptions) (*Rendered, error) {
 	in, err := newRenderInput(opts)
+	if errors.Is(err, ErrNotLinked) && r.tools != nil {
+		return r.elsewhere(ctx, opts, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
@@ -182,4 +188,13 @@ func warningLines(text string) []string {
 		}
 	}
 	return out
+}
+
+// Tool is the istioctl of a version that the renderer would use; the error wraps
+// toolchain.ErrNotFound where there is none.
+func (r *Renderer) Tool(ctx context.Context, version string) (*toolchain.Tool, error) {
+	if r.tools == nil {
+		return nil, fmt.Errorf("istioctl %s: no toolchain is here: %w", version, toolchain.ErrNotFound)
+	}
+	return r.tools.Find(ctx, version)
 }

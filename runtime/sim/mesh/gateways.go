@@ -120,7 +120,7 @@ func (istiodGateways) Manager() string { return "istio.io/gateway-controller" }
 
 // Watches implements sim.Controller.
 func (istiodGateways) Watches() []schema.GroupResource {
-	return []schema.GroupResource{grGateways, grClasses, grServices, grDeployments, grSlices, grRoutes, grConfigMaps, grPods}
+	return []schema.GroupResource{grGateways, grClasses, grServices, grDeployments, grSlices, grRoutes, grConfigMaps, grPods, grMutating, grNamespaces}
 }
 
 // Sync implements sim.Controller.
@@ -142,12 +142,35 @@ func (c istiodGateways) Sync(w sim.World, gr schema.GroupResource, namespace, na
 		if !strings.HasPrefix(name, "istio-sidecar-injector") {
 			return 0
 		}
+	case grMutating:
+		if !strings.HasPrefix(name, tagPrefix) { // a tag that moved
+			return 0
+		}
 	}
 	again := time.Duration(0)
 	for _, g := range w.List(grGateways, "") {
 		again = max(again, c.sync(w, g))
 	}
 	return again
+}
+
+// tagPrefix begins the names of the webhooks of revision tags.
+const tagPrefix = "istio-revision-tag-"
+
+// inCharge is the revision whose istiod keeps a Gateway: the one that its
+// label names, or its namespace's, directly or as a tag (pkg/revisions of Istio,
+// IsMine of the tag watcher). A moved tag so rolls gateways at once
+// (istio/istio#59959).
+func inCharge(w sim.World, gw *unstructured.Unstructured) string {
+	name, ok := gw.GetLabels()["istio.io/rev"]
+	if ns := w.Get(grNamespaces, "", gw.GetNamespace()); !ok && ns != nil {
+		name = ns.GetLabels()["istio.io/rev"]
+	}
+	name = cmp.Or(name, "default")
+	if tag := w.Get(grMutating, "", tagPrefix+name); tag != nil {
+		return cmp.Or(tag.GetLabels()["istio.io/rev"], "default")
+	}
+	return name
 }
 
 func (istiodGateways) sync(w sim.World, gw *unstructured.Unstructured) time.Duration {
@@ -157,7 +180,7 @@ func (istiodGateways) sync(w sim.World, gw *unstructured.Unstructured) time.Dura
 	className, _, _ := unstructured.NestedString(gw.Object, "spec", "gatewayClassName")
 	all := classes(isAmbient(w))
 	i := slices.IndexFunc(all, func(c gatewayClass) bool { return c.name == className })
-	rev := cmp.Or(gw.GetLabels()["istio.io/rev"], "default")
+	rev := inCharge(w, gw)
 	if i < 0 || len(readyIstiods(w, SystemNamespace, rev)) == 0 {
 		return 0
 	}

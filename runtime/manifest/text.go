@@ -1,4 +1,4 @@
-package diff
+package manifest
 
 import (
 	"fmt"
@@ -8,15 +8,14 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"rutter.dev/rutter/runtime/cluster"
-	"rutter.dev/rutter/runtime/manifest"
 )
 
 const contextLines = 3
 
-// unified is the unified diff of two states of one object, either of which may
+// Unified is the unified diff of two states of one object, either of which may
 // be nil. Server-side noise is left out, fields are in alphabetical order, and
 // Secrets are masked. It is "" when nothing that counts differs.
-func unified(ref cluster.Ref, before, after *cluster.Object) (string, error) {
+func Unified(ref cluster.Ref, before, after *cluster.Object) (string, error) {
 	a, err := lines(before)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", ref, err)
@@ -56,7 +55,7 @@ func lines(o *cluster.Object) ([]string, error) {
 	if o == nil {
 		return nil, nil
 	}
-	y, err := yaml.Marshal(cluster.Normalize(manifest.Mask(o), cluster.NormalizeOptions{}).Object)
+	y, err := yaml.Marshal(cluster.Normalize(Mask(o), cluster.NormalizeOptions{}).Object)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package kube
+package manifest
 
 import (
 	"context"
@@ -32,9 +32,9 @@ func evidence(ctx context.Context, r cluster.Reader, ref cluster.Ref) []string {
 	if err != nil {
 		return []string{fmt.Sprintf("%s: %v", ref, err)}
 	}
-	out := conditions(o)
+	out := Conditions(o)
 	names := map[string]bool{ref.Kind + "/" + ref.Name: true}
-	pods, err := podsOf(ctx, r, o)
+	pods, err := PodsOf(ctx, r, o)
 	if err != nil {
 		out = append(out, fmt.Sprintf("pods of %s: %v", ref, err))
 	}
@@ -48,7 +48,7 @@ func evidence(ctx context.Context, r cluster.Reader, ref cluster.Ref) []string {
 		n++
 		out = append(out, fmt.Sprintf("pod/%s: %s", p.GetName(), why))
 	}
-	evs, err := eventsOf(ctx, r, ref.Namespace, func(kind, name string) bool { return names[kind+"/"+name] })
+	evs, err := EventsOf(ctx, r, ref.Namespace, func(kind, name string) bool { return names[kind+"/"+name] })
 	if err != nil {
 		return append(out, fmt.Sprintf("events of %s: %v", ref, err))
 	}
@@ -64,7 +64,8 @@ func evidence(ctx context.Context, r cluster.Reader, ref cluster.Ref) []string {
 	return out
 }
 
-func conditions(o *cluster.Object) []string {
+// Conditions are the conditions in the status of o, a line each.
+func Conditions(o *cluster.Object) []string {
 	var out []string
 	cs, _, err := unstructured.NestedSlice(o.Object, "status", "conditions")
 	if err != nil {
@@ -87,8 +88,8 @@ func conditions(o *cluster.Object) []string {
 	return out
 }
 
-// podsOf lists the pods that a workload selects, or the pod itself.
-func podsOf(ctx context.Context, r cluster.Reader, o *cluster.Object) ([]*cluster.Object, error) {
+// PodsOf lists the pods that a workload selects, or the pod itself.
+func PodsOf(ctx context.Context, r cluster.Reader, o *cluster.Object) ([]*cluster.Object, error) {
 	if o.GetKind() == "Pod" {
 		return []*cluster.Object{o}, nil
 	}
@@ -108,8 +109,8 @@ func podsOf(ctx context.Context, r cluster.Reader, o *cluster.Object) ([]*cluste
 	return out, err
 }
 
-// happening is one Event, as runbooks see it.
-type happening struct {
+// Happening is one Event, as runbooks see it.
+type Happening struct {
 	Type    string `json:"type"`
 	Reason  string `json:"reason"`
 	Message string `json:"message"`
@@ -118,8 +119,8 @@ type happening struct {
 	Last    string `json:"last"`
 }
 
-// eventsOf lists the Events about the objects that match, oldest first.
-func eventsOf(ctx context.Context, r cluster.Reader, namespace string, match func(kind, name string) bool) ([]happening, error) {
+// EventsOf lists the Events about the objects that match, oldest first.
+func EventsOf(ctx context.Context, r cluster.Reader, namespace string, match func(kind, name string) bool) ([]Happening, error) {
 	res, err := r.ResourceFor(ctx, kindEvent.GVK())
 	if errors.Is(err, cluster.ErrNoKind) {
 		return nil, nil
@@ -127,7 +128,7 @@ func eventsOf(ctx context.Context, r cluster.Reader, namespace string, match fun
 	if err != nil {
 		return nil, err
 	}
-	var out []happening
+	var out []Happening
 	err = r.List(ctx, res, cluster.ListOptions{Namespace: namespace}, func(o *cluster.Object) error {
 		about, _ := o.Object["involvedObject"].(map[string]any)
 		kind, _ := about["kind"].(string)
@@ -135,7 +136,7 @@ func eventsOf(ctx context.Context, r cluster.Reader, namespace string, match fun
 		if !match(kind, name) {
 			return nil
 		}
-		h := happening{Object: strings.ToLower(kind) + "/" + name, Count: 1}
+		h := Happening{Object: strings.ToLower(kind) + "/" + name, Count: 1}
 		h.Type, _ = o.Object["type"].(string)
 		h.Reason, _ = o.Object["reason"].(string)
 		h.Message, _ = o.Object["message"].(string)

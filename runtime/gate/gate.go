@@ -26,6 +26,7 @@ const (
 	BackupCovers      Code = "RUT005"
 	DryRun            Code = "RUT006"
 	ReviewedDigest    Code = "RUT007"
+	PlanConformance   Code = "RUT008"
 	ControlPlaneReady Code = "RUT012"
 	Disruption        Code = "RUT013"
 	Scope             Code = "RUT016"
@@ -117,6 +118,7 @@ type Run struct {
 	Created    map[string]bool // Ref.ID() of objects that this run created
 	Scope      Rules           // declared by runbook(scope = …); zero means everything
 	Policy     *Policy
+	Plan       Conformance // the saved plan that is in force; nil without one
 	Fence      Fence // nil: nobody else can reach the cluster
 	Now        time.Time
 	// Forecast: the whole call is judged before its first write, assuming that

@@ -13,7 +13,7 @@ import (
 func All() []*Gate {
 	return []*Gate{
 		clusterPinned, lockHeld, versionPath, precheckPassed, backupCovers, dryRun,
-		reviewed, controlPlaneReady, disruption, scope, removedFields,
+		reviewed, planConformance, controlPlaneReady, disruption, scope, removedFields,
 	}
 }
 
@@ -33,7 +33,22 @@ var byClass = map[effect.Class][]Code{
 }
 
 // For returns the codes of the gates that effects of class c pass, in order.
-func For(c effect.Class) []Code { return slices.Clone(byClass[c]) }
+func For(c effect.Class) []Code {
+	var out []Code
+	for _, g := range All() {
+		if passes(c, g.Code) {
+			out = append(out, g.Code)
+		}
+	}
+	return out
+}
+
+// passes reports whether effects of a class pass a gate: those of byClass, and
+// every effect that of a saved plan.
+func passes(c effect.Class, code Code) bool {
+	codes, known := byClass[c]
+	return known && (code == PlanConformance || slices.Contains(codes, code))
+}
 
 // Judge runs every gate of the effect's class and returns all findings, in
 // gate order, never only the first. A gate that could not find out blocks.
@@ -63,12 +78,11 @@ func (g *Gate) asking(ctx context.Context) context.Context {
 
 func each(e *effect.Effect, judge func(*Gate) ([]Finding, error)) []Finding {
 	var out []Finding
-	codes, known := byClass[e.Class]
-	if !known {
+	if _, known := byClass[e.Class]; !known {
 		return []Finding{{Code: Scope, Verdict: Block, Ref: e.Ref, Problem: fmt.Sprintf("no gates are declared for effects of class %q", e.Class)}}
 	}
 	for _, g := range All() {
-		if !slices.Contains(codes, g.Code) {
+		if !passes(e.Class, g.Code) {
 			continue
 		}
 		found, err := judge(g)

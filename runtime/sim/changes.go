@@ -50,3 +50,27 @@ func (c *Cluster) Changes() []Change {
 	}
 	return out
 }
+
+// Origins are the objects of a resource as they came from the backing of a
+// twin, as far as somebody has looked for them, in order. They are shared, and
+// not to be changed.
+func (c *Cluster) Origins(gr schema.GroupResource) []*unstructured.Unstructured {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var keys []objectKey
+	b := c.st.backed
+	if b == nil {
+		return nil
+	}
+	for k := range b.origin {
+		if k.gr == gr {
+			keys = append(keys, k)
+		}
+	}
+	sortKeys(keys)
+	out := make([]*unstructured.Unstructured, len(keys))
+	for i, k := range keys {
+		out[i] = b.origin[k].obj
+	}
+	return out
+}

@@ -125,7 +125,7 @@ type store struct {
 	tables  map[schema.GroupResource]*table
 	owned   map[string]map[objectKey]bool // owner UID -> dependents
 	history []change
-	floor   uint64 // changes at or below it are no longer in history
+	floor   uint64  // changes at or below it are no longer in history
 	backed  *backed // nil but for a twin
 }
 

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/version"
 
 	"rutter.dev/rutter/runtime/cluster"
@@ -108,4 +110,10 @@ func (t *Twin) Workloads() (out []Course) {
 func (t *Twin) Budgets() (out []BudgetCourse) {
 	t.sim.View(func(sim.View) { out = t.seen.budgets() })
 	return out
+}
+
+// Origins are the objects of a resource as the cluster has them, as far as the
+// rehearsal has looked for them.
+func (t *Twin) Origins(gr schema.GroupResource) []*unstructured.Unstructured {
+	return t.sim.Origins(gr)
 }

@@ -127,7 +127,7 @@ func (h *Host) begin(ctx context.Context, s Session, rb *Runbook, p *interp.Para
 	if err != nil {
 		return nil, fmt.Errorf("cluster %s: identity: %w", s.Cluster.Context(), err)
 	}
-	from, err := installed(ctx, s.Cluster)
+	from, err := Installed(ctx, s.Cluster)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +190,7 @@ func (h *Host) ResumeWith(soft, hard context.Context, s Session, ro ResumeOption
 	if err != nil {
 		return err
 	}
-	now, err := installed(soft, s.Cluster)
+	now, err := Installed(soft, s.Cluster)
 	if err != nil {
 		return err
 	}
@@ -299,9 +299,9 @@ func invokeBare(ctx context.Context, fn starlark.Callable, prepare func(*starlar
 	return err
 }
 
-// installed is the version of the control plane that serves the default
+// Installed is the version of the control plane that serves the default
 // revision, or of the only one there is; "" where there is none.
-func installed(ctx context.Context, r cluster.Reader) (string, error) {
+func Installed(ctx context.Context, r cluster.Reader) (string, error) {
 	planes, err := mesh.ControlPlanes(ctx, r)
 	if err != nil {
 		return "", fmt.Errorf("cluster %s: control planes: %w", r.Context(), err)

@@ -120,7 +120,7 @@ type World struct {
 	Params  *interp.Params
 	Policy  *gate.Policy
 	Cluster cluster.Reader
-	From    string // Istio version that is installed; "" is not compared
+	From    string // Istio version that is installed, host.Installed
 }
 
 // Differences compares everything that a plan was sealed with: runbook,
@@ -149,9 +149,7 @@ func (p *Plan) Differences(ctx context.Context, w World) ([]Drift, error) {
 		return nil, err
 	}
 	say("policy", p.Policy, policy)
-	if w.From != "" || p.From != "" {
-		say("installed Istio", p.From, w.From)
-	}
+	say("installed Istio", p.From, w.From)
 	drifts, err := p.drifts(ctx, w.Cluster)
 	return append(out, drifts...), err
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/engine"
@@ -169,8 +171,28 @@ func (g *gatherer) outcome(j journal.Journal, in *journal.Intent, i int, out *jo
 	if err := json.Unmarshal(raw, &delta); err != nil {
 		return fmt.Errorf("%s: delta: %w", in.Effect.Ref, err)
 	}
-	e.Fields = changed(plainNumbers(in.Effect.Before), plainNumbers(effect.Patched(in.Effect.Before, delta)))
+	after := effect.Patched(in.Effect.Before, delta)
+	if e.Class == effect.Restart { // all that it says is that this run did it
+		unmark(after)
+	}
+	e.Fields = changed(plainNumbers(in.Effect.Before), plainNumbers(after))
 	return nil
+}
+
+// unmark takes the mark of a restart away, and what held nothing else.
+func unmark(o *cluster.Object) {
+	for _, path := range [][]string{
+		{"spec", "template", "metadata", "annotations", effect.AnnotationRestart}, {"spec", "template", "metadata", "annotations"},
+	} {
+		at, ok, _ := unstructured.NestedMap(o.Object, path[:len(path)-1]...)
+		if !ok {
+			return
+		}
+		if m, isMap := at[path[len(path)-1]].(map[string]any); isMap && len(m) > 0 {
+			return
+		}
+		unstructured.RemoveNestedField(o.Object, path...)
+	}
 }
 
 // plainNumbers is the object with all its numbers of one type.

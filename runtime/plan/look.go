@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/mesh"
 	"rutter.dev/rutter/runtime/sim"
 	"rutter.dev/rutter/runtime/twin"
@@ -146,27 +147,31 @@ func touches(e Effect, w owner) bool {
 }
 
 // explain says why the pods of a workload are replaced: by the effect that
-// changes it, or else by what was done before.
+// restarts it or changes its pod template, or else by what was done before.
 func (g *gatherer) explain(w owner, r *Restart) {
-	for i, e := range g.plan.Effects {
-		evicted := e.Verb == "evict" && slices.Contains(r.Pods, e.Ref.Name) && e.Ref.Namespace == w.namespace
-		if !touches(e, w) && !evicted {
-			continue
-		}
-		r.Step, r.Wave = e.Step, e.Wave
-		switch {
-		case e.Why != "":
-			r.Why = e.Why
-		case e.Created:
-			r.Why = "it is new"
-		default:
-			r.Why = "its pod template changes: " + g.plan.Effects[i].Summary
-		}
-		if e.Wave != "" || r.Why != "" {
+	for i := range g.plan.Effects {
+		e := &g.plan.Effects[i]
+		evicted := e.Verb == effect.Evict && slices.Contains(r.Pods, e.Ref.Name) && e.Ref.Namespace == w.namespace
+		if why := e.rolls(); evicted || touches(*e, w) && why != "" {
+			r.Step, r.Wave, r.Why = e.Step, e.Wave, cmp.Or(why, e.Why, "its pods are evicted")
 			return
 		}
 	}
 	r.Why = "it follows from what was changed before: nothing restarts it by itself"
+}
+
+// rolls says why an effect on a workload replaces its pods; "" where it does
+// not.
+func (e *Effect) rolls() string {
+	switch {
+	case e.Created:
+		return "it is new"
+	case e.Class == effect.Restart || e.Wave != "":
+		return e.Why
+	case slices.ContainsFunc(e.Fields, func(f Field) bool { return strings.HasPrefix(f.Path, "spec.template") }):
+		return "its pod template changes: " + e.Summary
+	}
+	return ""
 }
 
 // assume names what every twin takes for granted, where it matters to this

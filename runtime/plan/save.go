@@ -48,11 +48,19 @@ func Save(p *Plan) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
-	out, err := json.Marshal(file{Format: formatName, Version: formatVersion, Digest: digestOf(raw), Plan: raw})
-	if err != nil {
+	return file{Format: formatName, Version: formatVersion, Digest: digestOf(raw), Plan: raw}.encode()
+}
+
+// encode writes the file in the one way in which it is read. The plan's bytes
+// are written as they are: HTML is not escaped, or its digest would be of others.
+func (f file) encode() ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(f); err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
-	return append(out, '\n'), nil
+	return b.Bytes(), nil
 }
 
 // Read opens a saved plan; name stands for it in errors. The digest is of all
@@ -90,7 +98,7 @@ func Read(name string, data []byte) (*Plan, error) {
 		return bad("was changed after it was saved: its seal is broken", nil)
 	}
 	// The seal is over the plan alone: nothing else may differ, not even a space.
-	if again, err := json.Marshal(f); err != nil || !bytes.Equal(append(again, '\n'), data) {
+	if again, err := f.encode(); err != nil || !bytes.Equal(again, data) {
 		return bad("was changed after it was saved: its seal is broken", nil)
 	}
 	p := &Plan{}

@@ -86,6 +86,7 @@ func configmap(name string) cluster.Ref {
 // end, also where pods are others by now.
 func TestSavedPlanIsRun(t *testing.T) {
 	l := newLab(t)
+	l.params = []string{"value=<a href=x>&amp;</a>\u2028"} // the seal holds whatever is in it
 	b, p := l.saved()
 	l.remove(cluster.Ref{Version: "v1", Kind: "Pod", Namespace: "shop", Name: "db-1"}) // comes back as another
 	l.sim.Advance(2 * 60e9)

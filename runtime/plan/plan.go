@@ -41,6 +41,14 @@ type Plan struct {
 	Relied       []Relied            `json:"relied"`
 }
 
+// empty is a plan in which nothing happens: its lists are lists in JSON, too.
+func empty() *Plan {
+	return &Plan{
+		Steps: []Step{}, Effects: []Effect{}, Findings: []Found{}, Asks: []Ask{}, Waves: []Wave{}, Restarts: []Restart{}, Budgets: []twin.BudgetCourse{},
+		Irreversible: []Irreversible{}, Logs: []string{}, Renders: []effect.Render{}, Assumptions: []twin.Assumption{}, Relied: []Relied{},
+	}
+}
+
 // Changes reports whether anything would be changed.
 func (p *Plan) Changes() bool { return len(p.Effects) > 0 }
 

@@ -62,7 +62,8 @@ func Rehearse(ctx context.Context, r Rehearsal) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gatherer{plan: &Plan{Begins: clock.Now(), Rutter: r.Host.Version}}
+	g := &gatherer{plan: empty()}
+	g.plan.Begins, g.plan.Rutter = clock.Now(), r.Host.Version
 	err = r.Host.Run(ctx, ctx, host.Session{
 		Env: &env.Env{
 			Clock: clock, Rand: rand.NewChaCha8([32]byte{}), Getenv: func(string) string { return "" },

@@ -57,6 +57,7 @@ stopped answering.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.plan(cmd.Context(), f, args[0]) },
 	}
 	f.target.flags(cmd, true)
+	f.target.knowledgeFlag(cmd)
 	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "parameter, name=value (repeatable)")
 	cmd.Flags().StringVar(&f.params, "params", "", "YAML or JSON file of parameters; --set wins")
 	cmd.Flags().StringVar(&f.root, "root", "", "folder that the runbook may load from (default the nearest one above it with rutter.yaml or .git)")
@@ -102,6 +103,10 @@ func (a *app) plan(ctx context.Context, f *planFlags, name string) error {
 	if err != nil {
 		return err
 	}
+	known, err := f.target.known(a.env.Workdir)
+	if err != nil {
+		return err
+	}
 	t, err := a.twin(ctx, &f.target, f.offline, renderer)
 	if err != nil {
 		return err
@@ -111,7 +116,7 @@ func (a *app) plan(ctx context.Context, f *planFlags, name string) error {
 		path = filepath.Join(a.env.Workdir, name)
 	}
 	p, err := plan.Rehearse(ctx, plan.Rehearsal{
-		Host: h, Runbook: rb, Params: params, Twin: t, Policy: policy, Workdir: a.env.Workdir, Analyze: istioctl.Mistakes, Path: path, Root: root,
+		Host: h, Runbook: rb, Params: params, Twin: t, Policy: policy, Knowledge: known, Workdir: a.env.Workdir, Analyze: istioctl.Mistakes, Path: path, Root: root,
 	})
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/journal"
+	"rutter.dev/rutter/runtime/knowledge"
 	"rutter.dev/rutter/runtime/seal"
 	"rutter.dev/rutter/runtime/twin"
 )
@@ -36,8 +37,11 @@ type Rehearsal struct {
 	Params  *interp.Params
 	Twin    *twin.Twin
 	Policy  *gate.Policy
-	Workdir string
-	Analyze func(ctx context.Context, r cluster.Reader) ([]string, error)
+	// Knowledge is what is known of Istio's releases; nil is what this rutter was
+	// built with.
+	Knowledge *knowledge.Base
+	Workdir   string
+	Analyze   func(ctx context.Context, r cluster.Reader) ([]string, error)
 	// Path and Root are where the runbook was read.
 	Path, Root string
 }
@@ -70,7 +74,7 @@ func Rehearse(ctx context.Context, r Rehearsal) (*Plan, error) {
 			Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{},
 			IsTerminal: func(any) bool { return false }, Workdir: r.Workdir,
 		},
-		Cluster: client, Journal: j, Sink: event.Serial(event.SinkFunc(g.take)), Approver: g, Policy: r.Policy, Sealer: sealer,
+		Cluster: client, Journal: j, Sink: event.Serial(event.SinkFunc(g.take)), Approver: g, Policy: r.Policy, Knowledge: r.Knowledge, Sealer: sealer,
 		Rehearsal: true, Invocation: json.RawMessage("{}"), Analyze: r.Analyze,
 	}, r.Runbook, r.Params)
 	switch broken := r.Twin.Err(); {

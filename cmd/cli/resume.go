@@ -17,6 +17,7 @@ import (
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/journal"
+	"rutter.dev/rutter/runtime/plan"
 )
 
 type resumeFlags struct {
@@ -291,7 +292,7 @@ func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal,
 	}
 	return carry(h, host.Session{
 		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers), Policy: inForce(p), Knowledge: known, Sealer: sealer, Lock: a.locking(t),
-		Evidence: evidenceIn(dir), Analyze: istioctl.Mistakes,
+		Evidence: evidenceIn(dir), Analyze: istioctl.Mistakes, Conform: plan.Conform,
 	})
 }
 

@@ -20,6 +20,7 @@ import (
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/loader"
+	"rutter.dev/rutter/runtime/plan"
 	"rutter.dev/rutter/runtime/policy"
 	"rutter.dev/rutter/stdlib"
 )
@@ -31,22 +32,35 @@ type runFlags struct {
 	params   string
 	watching watching
 	root     string
+	plan     string
+	// planParams are the parameters of the saved plan, where no flag gives any.
+	planParams map[string]any
 }
 
 func (a *app) runCmd() *cobra.Command {
 	f := &runFlags{}
 	cmd := &cobra.Command{
-		Use:   "run RUNBOOK",
+		Use:   "run [RUNBOOK]",
 		Short: "Run a runbook against a cluster, or a simulated one",
 		Long: `Runs a runbook: a .star file, or the name of one in the catalogue (rutter runbooks).
 
 Every change is judged by the gates, written to the journal before it is made,
-and can be resumed after a kill. Exit codes: 0 done, 1 failed, 2 usage or bad
+and can be resumed after a kill. With --plan it runs what was planned and nothing
+else: it does not begin where runbook, parameters, policy, cluster or an object that
+the plan relies on are otherwise, and an effect that is not in the plan is refused
+(RUT008). Exit codes: 0 done, 1 failed, 2 usage or bad
 runbook, 3 refused by a gate or not approved, 5 in doubt, 130 interrupted.`,
 		Example: `  rutter run istio/in-place --set to=1.31.0 --context prod
+  rutter run --plan upgrade.plan
   rutter run runbooks/istio/in-place.star --set to=1.31.0 --sim mesh,istio=1.30.3,workloads=60 --yes`,
-		Args: exactly(1, 1, "a runbook"),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), f, args[0]) },
+		Args: func(cmd *cobra.Command, args []string) error {
+			least := 1
+			if f.plan != "" {
+				least = 0
+			}
+			return exactly(least, 1, "a runbook, or --plan FILE")(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), f, args) },
 	}
 	f.target.flags(cmd, true)
 	f.target.knowledgeFlag(cmd)
@@ -55,13 +69,24 @@ runbook, 3 refused by a gate or not approved, 5 in doubt, 130 interrupted.`,
 	cmd.Flags().StringVar(&f.params, "params", "", "YAML or JSON file of parameters; --set wins")
 	f.watching.flags(cmd)
 	cmd.Flags().StringVar(&f.root, "root", "", "folder that the runbook may load from (default the nearest one above it with rutter.yaml or .git)")
+	cmd.Flags().StringVar(&f.plan, "plan", "", "run this saved plan (rutter plan --save), and nothing that is not in it")
 	return cmd
 }
 
-func (a *app) run(ctx context.Context, f *runFlags, name string) error {
+func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	sink, err := a.sink(&f.watching, &f.answers)
 	if err != nil {
 		return err
+	}
+	var saved *plan.Plan
+	var sealed []byte
+	name := ""
+	if f.plan != "" {
+		if saved, sealed, name, err = a.savedPlan(f, args); err != nil {
+			return err
+		}
+	} else {
+		name = args[0]
 	}
 	renderer := a.renderer()
 	h, err := a.assemble(renderer)
@@ -92,11 +117,22 @@ func (a *app) run(ctx context.Context, f *runFlags, name string) error {
 	if err != nil {
 		return err
 	}
+	if f.planParams != nil {
+		file = f.planParams
+	}
 	params, err := rb.Bind(f.sets, file)
 	if err != nil {
 		return err
 	}
-	return a.begin(ctx, f, p, renderer, sink, func(s host.Session) error { return h.Run(ctx, a.hard, s, rb, params) })
+	return a.begin(ctx, f, p, renderer, sink, func(s host.Session) error {
+		if saved != nil {
+			if err := a.hold(ctx, f, saved, plan.World{Runbook: rb, Params: params, Policy: s.Policy, Cluster: s.Cluster}); err != nil {
+				return err
+			}
+			s.Plan = sealed
+		}
+		return h.Run(ctx, a.hard, s, rb, params)
+	})
 }
 
 // begin makes the run's folder, reaches the cluster and carries the run out.
@@ -149,7 +185,7 @@ func (a *app) begin(ctx context.Context, f *runFlags, p *policy.Policy, renderer
 	}
 	return carry(host.Session{
 		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers),
-		Policy: inForce(p), Knowledge: known, Sealer: sealer, Lock: a.locking(&f.target), Invocation: inv, Evidence: evidenceIn(dir), Analyze: istioctl.Mistakes,
+		Policy: inForce(p), Knowledge: known, Sealer: sealer, Lock: a.locking(&f.target), Invocation: inv, Evidence: evidenceIn(dir), Analyze: istioctl.Mistakes, Conform: plan.Conform,
 	})
 }
 

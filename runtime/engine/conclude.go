@@ -101,6 +101,9 @@ func (s *submitter) account(p *pending, out *journal.Outcome, again bool) {
 		return
 	}
 	s.e.ledger.made(p.key, p.ef)
+	if s.e.o.Plan != nil {
+		s.e.o.Plan.Made(s.f.path, p.ef)
+	}
 	c := event.Counts{}
 	switch {
 	case out.Status == journal.Observed:

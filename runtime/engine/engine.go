@@ -63,6 +63,10 @@ type Options struct {
 	// is sealed, of the step that failed and the policy that holds for it.
 	OnFailure FailurePolicy
 	Failed    func(step string, policy FailurePolicy)
+	// Plan is the saved plan that is in force; nil without one.
+	Plan gate.Conformance
+	// Rehearsal: the cluster is a twin, and nothing real is changed.
+	Rehearsal bool
 	// Adopted is the changed runbook with which a resumed run goes on, nil
 	// where it is the one that it began with. See Replays.
 	Adopted *Adopted
@@ -174,7 +178,7 @@ func newEngine(soft, hard context.Context, o Options) *Engine {
 	e := &Engine{o: o, soft: soft, hard: hard, ledger: newLedger(), view: cluster.View(o.Cluster), leave: map[string]bool{}, policies: map[string]FailurePolicy{}, began: o.Env.Clock.Now()}
 	e.run = gate.Run{
 		ID: o.Begin.Run, ClusterUID: o.Begin.ClusterUID, From: o.Begin.From, To: o.Begin.To,
-		Facts: &effect.Facts{}, Created: e.ledger.created, Scope: o.Scope, Policy: o.Policy, Knowledge: o.Knowledge, Rooms: &gate.Rooms{}, Metrics: o.Metrics, Pulse: &gate.Pulse{},
+		Facts: &effect.Facts{}, Created: e.ledger.created, Scope: o.Scope, Policy: o.Policy, Knowledge: o.Knowledge, Plan: o.Plan, Rooms: &gate.Rooms{}, Metrics: o.Metrics, Pulse: &gate.Pulse{},
 		Runbook: strings.TrimSpace(o.Begin.Runbook + " " + o.Begin.RunbookVersion), Context: o.Begin.Context,
 	}
 	if e.run.Policy == nil {
@@ -205,7 +209,7 @@ func (e *Engine) execute() error {
 	b := e.o.Begin
 	e.emit("", &event.RunStarted{
 		Run: b.Run, Runbook: b.Runbook, Version: b.RunbookVersion, Context: b.Context,
-		ClusterUID: b.ClusterUID, From: b.From, To: b.To, Resumed: e.resume,
+		ClusterUID: b.ClusterUID, From: b.From, To: b.To, Resumed: e.resume, Rehearsal: e.o.Rehearsal,
 	})
 	e.root = e.newFrame(nil, "", e.soft)
 	err := e.settleInDoubt()

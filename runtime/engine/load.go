@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 
@@ -25,7 +27,25 @@ func (e *Engine) load() error {
 			return fmt.Errorf("run %s: journal: record %d (%s): %w", e.run.ID, rec.Seq, rec.Type, err)
 		}
 	}
+	e.conformed()
 	return nil
+}
+
+// conformed tells the plan in force what was made of it before.
+func (e *Engine) conformed() {
+	if e.o.Plan == nil {
+		return
+	}
+	var made []*effectRecord
+	for _, r := range e.ledger.effects {
+		if happened(r.status) && !r.undoes {
+			made = append(made, r)
+		}
+	}
+	slices.SortFunc(made, func(a, b *effectRecord) int { return cmp.Compare(a.seq, b.seq) })
+	for _, r := range made {
+		e.o.Plan.Made(r.step, r.effect)
+	}
 }
 
 // backed demands that the backups on which the run's gates rely are still there

@@ -26,6 +26,7 @@ const (
 	BackupCovers      Code = "RUT005"
 	DryRun            Code = "RUT006"
 	ReviewedDigest    Code = "RUT007"
+	PlanConformance   Code = "RUT008"
 	CRDSafe           Code = "RUT009"
 	WebhookSafe       Code = "RUT010"
 	InUse             Code = "RUT011"
@@ -133,11 +134,12 @@ type Run struct {
 	Created    map[string]bool // Ref.ID() of objects that this run created
 	Scope      Rules           // declared by runbook(scope = …); zero means everything
 	Policy     *Policy
-	Runbook    string // name and version, for a person
-	Context    string // the cluster's name
-	Step       string // path of the step whose call is judged
-	Rollback   bool   // the run is being undone
-	Fence      Fence  // nil: nobody else can reach the cluster
+	Runbook    string      // name and version, for a person
+	Context    string      // the cluster's name
+	Step       string      // path of the step whose call is judged
+	Rollback   bool        // the run is being undone
+	Plan       Conformance // the saved plan that is in force; nil without one
+	Fence      Fence       // nil: nobody else can reach the cluster
 	Now        time.Time
 	// Forecast: the whole call is judged before its first write, assuming that
 	// earlier effects of the same call succeed.

@@ -13,13 +13,13 @@ import (
 func All() []*Gate {
 	return []*Gate{
 		clusterPinned, lockHeld, versionPath, precheckPassed, backupCovers, dryRun,
-		reviewed, crdSafe, webhookSafe, inUse, controlPlaneReady, disruption, health, window, scope, removedFields, capacity, organization,
+		reviewed, planConformance, crdSafe, webhookSafe, inUse, controlPlaneReady, disruption, health, window, scope, removedFields, capacity, organization,
 	}
 }
 
 // everywhere are gates that effects of every class pass besides those of
 // byClass: what an organization says holds whatever is changed.
-var everywhere = []Code{ChangeWindow, OrganizationRules}
+var everywhere = []Code{PlanConformance, ChangeWindow, OrganizationRules}
 
 // byClass is which gates an effect of a class passes. The table in the docs is
 // made from it.
@@ -40,11 +40,18 @@ var byClass = map[effect.Class][]Code{
 func For(c effect.Class) []Code {
 	var out []Code
 	for _, g := range All() {
-		if slices.Contains(byClass[c], g.Code) || slices.Contains(everywhere, g.Code) {
+		if passes(c, g.Code) {
 			out = append(out, g.Code)
 		}
 	}
 	return out
+}
+
+// passes reports whether effects of a class pass a gate: those of byClass, and
+// every effect those of everywhere.
+func passes(c effect.Class, code Code) bool {
+	codes, known := byClass[c]
+	return known && (slices.Contains(everywhere, code) || slices.Contains(codes, code))
 }
 
 // Judge runs every gate of the effect's class and returns all findings, in
@@ -75,12 +82,11 @@ func (g *Gate) asking(ctx context.Context) context.Context {
 
 func each(run *Run, e *effect.Effect, judge func(*Gate) ([]Finding, error)) []Finding {
 	var out []Finding
-	codes := For(e.Class)
 	if _, known := byClass[e.Class]; !known {
 		return []Finding{{Code: Scope, Verdict: Block, Ref: e.Ref, Problem: fmt.Sprintf("no gates are declared for effects of class %q", e.Class)}}
 	}
 	for _, g := range All() {
-		if !slices.Contains(codes, g.Code) {
+		if !passes(e.Class, g.Code) {
 			continue
 		}
 		found, err := judge(g)

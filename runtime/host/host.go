@@ -56,6 +56,12 @@ type Session struct {
 	// Lock says for whom the mesh is locked while the run lasts; nil where
 	// nobody else can reach the cluster.
 	Lock *lock.Options
+	// Plan is the file of the saved plan that a new run is held to, and Conform
+	// reads it; a resume reads the one that is in the journal.
+	Plan    []byte
+	Conform func(plan []byte) (gate.Conformance, error)
+	// Rehearsal: Cluster is a twin, and nothing real is changed.
+	Rehearsal bool
 	// Invocation is the command line's own, kept in the journal for a resume.
 	Invocation json.RawMessage
 	// Evidence writes a file into the run's folder and gives its path; nil where
@@ -97,7 +103,26 @@ func (h *Host) Run(soft, hard context.Context, s Session, rb *Runbook, p *interp
 	if err != nil {
 		return err
 	}
-	return h.carry(soft, hard, s, h.options(s, *begin, rb, p), func(o engine.Options) error { return engine.Run(soft, hard, o) })
+	o := h.options(s, *begin, rb, p)
+	if o.Plan, err = s.inForce(begin.Plan); err != nil {
+		return err
+	}
+	return h.carry(soft, hard, s, o, func(o engine.Options) error { return engine.Run(soft, hard, o) })
+}
+
+// inForce is the saved plan that the journal names; nil where it names none.
+func (s Session) inForce(digest string) (gate.Conformance, error) {
+	if digest == "" {
+		return nil, nil
+	}
+	raw, err := s.Journal.Get(digest)
+	if err != nil {
+		return nil, fmt.Errorf("run %s: saved plan: %w", s.Journal.Run(), err)
+	}
+	if s.Conform == nil {
+		return nil, fmt.Errorf("run %s: it is held to a saved plan, and nobody is there to read it", s.Journal.Run())
+	}
+	return s.Conform(raw)
 }
 
 func (h *Host) begin(ctx context.Context, s Session, rb *Runbook, p *interp.Params) (*journal.Begin, error) {
@@ -105,7 +130,7 @@ func (h *Host) begin(ctx context.Context, s Session, rb *Runbook, p *interp.Para
 	if err != nil {
 		return nil, fmt.Errorf("cluster %s: identity: %w", s.Cluster.Context(), err)
 	}
-	from, err := installed(ctx, s.Cluster)
+	from, err := Installed(ctx, s.Cluster)
 	if err != nil {
 		return nil, err
 	}
@@ -142,8 +167,14 @@ func (h *Host) begin(ctx context.Context, s Session, rb *Runbook, p *interp.Para
 	if s.Policy != nil {
 		inForce = s.Policy.Digest
 	}
+	plan := ""
+	if len(s.Plan) > 0 {
+		if plan, err = s.Journal.Put(s.Plan); err != nil {
+			return nil, err
+		}
+	}
 	return &journal.Begin{
-		Key: key, Policy: inForce,
+		Key: key, Policy: inForce, Plan: plan,
 		Run: s.Journal.Run(), Runbook: rb.Name, RunbookVersion: rb.Version, RunbookDigest: rb.Bundle.Digest(), Path: rb.Bundle.Entry,
 		Bundle: digest, Params: params, Context: s.Cluster.Context(), ClusterUID: uid, From: from, To: to,
 		Rutter: h.Version, Invocation: s.Invocation,
@@ -166,12 +197,15 @@ func (h *Host) ResumeWith(soft, hard context.Context, s Session, ro ResumeOption
 	if err != nil {
 		return err
 	}
-	now, err := installed(soft, s.Cluster)
+	now, err := Installed(soft, s.Cluster)
 	if err != nil {
 		return err
 	}
 	o := h.options(s, f.Begin, c.rb, c.p)
 	o.Adopted = c.adopted
+	if o.Plan, err = s.inForce(f.Begin.Plan); err != nil {
+		return err
+	}
 	return h.carry(soft, hard, s, o, func(o engine.Options) error { return engine.Resume(soft, hard, o, now) })
 }
 
@@ -240,7 +274,7 @@ func (h *Host) options(s Session, begin journal.Begin, rb *Runbook, p *interp.Pa
 	}
 	o := engine.Options{
 		Env: s.Env, Cluster: s.Cluster, Journal: s.Journal, Sink: s.Sink, Builtins: h.Builtins, Codec: codec,
-		Policy: s.Policy, Knowledge: s.Knowledge, Metrics: s.metrics(), Sealer: s.Sealer, Approver: s.Approver, Lock: s.Lock, Begin: begin, Rutter: h.Version, Evidence: s.Evidence, Analyze: s.Analyze,
+		Policy: s.Policy, Knowledge: s.Knowledge, Metrics: s.metrics(), Sealer: s.Sealer, Approver: s.Approver, Lock: s.Lock, Rehearsal: s.Rehearsal, Begin: begin, Rutter: h.Version, Evidence: s.Evidence, Analyze: s.Analyze,
 	}
 	if rb == nil { // only ever for a rollback
 		o.Invoke = invokeBare
@@ -272,9 +306,9 @@ func invokeBare(ctx context.Context, fn starlark.Callable, prepare func(*starlar
 	return err
 }
 
-// installed is the version of the control plane that serves the default
+// Installed is the version of the control plane that serves the default
 // revision, or of the only one there is; "" where there is none.
-func installed(ctx context.Context, r cluster.Reader) (string, error) {
+func Installed(ctx context.Context, r cluster.Reader) (string, error) {
 	planes, err := mesh.ControlPlanes(ctx, r)
 	if err != nil {
 		return "", fmt.Errorf("cluster %s: control planes: %w", r.Context(), err)

@@ -109,6 +109,7 @@ type Begin struct {
 	To         string          `json:"to,omitempty"`         // target Istio version
 	Rutter     string          `json:"rutter,omitempty"`     // version of rutter
 	Policy     string          `json:"policy,omitempty"`     // digest of the policy in force
+	Plan       string          `json:"plan,omitempty"`       // digest of the blob with the saved plan in force
 	// Key is the public age key to which the run's Secrets are sealed.
 	Key string `json:"key,omitempty"`
 	// Lock is by what the process that began holds the mesh.

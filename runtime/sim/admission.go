@@ -43,7 +43,7 @@ func (c *Cluster) mutate(res *resource, old, obj *unstructured.Unstructured, o w
 		serviceAccount(obj)
 		inject = c.opts.Injector != nil && (!o.load || c.opts.InjectOnLoad)
 	}
-	if t := c.st.tables[grMutating]; t == nil || len(t.keys) == 0 || !inject && exempt(o, op) {
+	if t := c.st.read(grMutating, ""); t == nil || len(t.keys) == 0 || !inject && exempt(o, op) {
 		return obj, nil
 	}
 	return c.mutatingWebhooks(&review{c: c, res: res, old: old, obj: obj, o: o, op: op}, inject)
@@ -74,7 +74,7 @@ func exempt(o writeOptions, op string) bool { return o.load || o.controller && o
 
 func (c *Cluster) admitDelete(res *resource, obj *unstructured.Unstructured, o writeOptions) error {
 	v := &review{c: c, res: res, old: obj, o: o, op: "DELETE"}
-	if t := c.st.tables[grMutating]; t != nil && len(t.keys) > 0 && !o.controller {
+	if t := c.st.read(grMutating, ""); t != nil && len(t.keys) > 0 && !o.controller {
 		if _, err := c.mutatingWebhooks(v, false); err != nil {
 			return err
 		}
@@ -159,7 +159,10 @@ func (c *Cluster) callable(h *webhook) error {
 	if len(sel) == 0 {
 		return nil // endpoints kept by somebody else
 	}
-	t := c.st.table(grPods)
+	t := c.st.read(grPods, ns)
+	if t == nil {
+		t = &table{}
+	}
 	for _, k := range t.span(ns) {
 		pod := t.items[k].obj
 		if labels.SelectorFromSet(sel).Matches(labels.Set(pod.GetLabels())) && podReady(pod) {

@@ -43,6 +43,10 @@ type Options struct {
 	// MaxRequests bounds the request log; zero means 100,000. When it is full
 	// the older half is dropped.
 	MaxRequests int
+	// Backing makes the cluster a twin of the one behind it, which serves
+	// Served. It has no objects of its own then.
+	Backing Backing
+	Served  []Served
 }
 
 // Cluster is a simulated Kubernetes cluster. It is safe for concurrent use:
@@ -103,6 +107,9 @@ func New(opts Options) (*Cluster, error) {
 	}
 	c.lock()
 	defer c.unlock()
+	if opts.Backing != nil {
+		return c, c.behind(opts.Backing, opts.Served)
+	}
 	if err := c.bootstrap(); err != nil {
 		return nil, err
 	}
@@ -148,6 +155,9 @@ func newCluster(opts Options) (*Cluster, error) {
 		webhooks: map[schema.GroupResource][]*webhook{}, defs: &definitions{},
 	}
 	c.sched.init(opts.Controllers)
+	if opts.Backing != nil {
+		return c, nil
+	}
 	return c, c.beBorn()
 }
 
@@ -204,6 +214,7 @@ func (c *Cluster) commit(k objectKey, obj *unstructured.Unstructured) change {
 
 // drop removes a stored object and tells everybody who has to know.
 func (c *Cluster) drop(k objectKey) *unstructured.Unstructured {
+	c.st.needDependents(k)
 	ch := c.st.remove(k)
 	c.committed(ch)
 	c.collect(ch)

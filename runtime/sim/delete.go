@@ -30,6 +30,8 @@ func (c *Cluster) delete(gr schema.GroupResource, ns, name string, o deleteOptio
 		return nil, errNotServed()
 	}
 	k := objectKey{gr, ns, name}
+	c.st.needDependents(k)
+	c.needContents(k)
 	e := c.st.get(k)
 	if e == nil {
 		return nil, apierrors.NewNotFound(gr, name)

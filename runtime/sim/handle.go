@@ -27,6 +27,9 @@ import (
 func (c *Cluster) handle(r *http.Request, q *query, body []byte, warnings *[]string) (reply, error) {
 	switch {
 	case q.res.createOnly:
+		if out, ok, err := c.askReview(r, q, body); ok {
+			return out, err
+		}
 		return c.review(r, q, body)
 	case q.subresource == "scale":
 		return c.scale(r, q, body, warnings)
@@ -35,6 +38,9 @@ func (c *Cluster) handle(r *http.Request, q *query, body []byte, warnings *[]str
 	case q.res.gr() == grPods && q.subresource == "binding" && q.verb == "create":
 		return c.bind(r, q, body)
 	case q.res.gr() == grPods && q.subresource == "log" && q.verb == "get":
+		if out, ok, err := c.askLog(r, q); ok {
+			return out, err
+		}
 		return c.podLog(q)
 	case q.res.gr() == grServiceAccounts && q.subresource == "token" && q.verb == "create":
 		return c.token(r, q, body)
@@ -59,6 +65,9 @@ func (c *Cluster) handle(r *http.Request, q *query, body []byte, warnings *[]str
 	o, err := q.writeOptions(warnings)
 	if err != nil {
 		return reply{}, err
+	}
+	if out, done, err := c.askWrite(r, q, body, o); done {
+		return out, err
 	}
 	switch q.verb {
 	case "create":

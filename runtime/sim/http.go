@@ -133,6 +133,12 @@ func (q *query) deprecated() []string {
 }
 
 func (c *Cluster) watchRequest(w http.ResponseWriter, r *http.Request, q *query, fault *Fault) error {
+	c.mu.Lock()
+	err := c.reachable(q)
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	if fault != nil && fault.Kind == FaultWatchCut {
 		return c.serveWatch(&cutWriter{ResponseWriter: w, left: fault.Events}, r, q)
 	}
@@ -159,7 +165,10 @@ func jsonReply(code int, v any) (reply, error) {
 func (c *Cluster) answer(r *http.Request, q *query, body []byte, warnings *[]string) (reply, error) {
 	if q.verb == "list" {
 		c.mu.Lock()
-		l, err := c.list(q)
+		l, err := listing{}, c.reachable(q)
+		if err == nil {
+			l, err = c.list(q)
+		}
 		c.mu.Unlock()
 		if err != nil {
 			return reply{}, err
@@ -176,6 +185,9 @@ func (c *Cluster) answer(r *http.Request, q *query, body []byte, warnings *[]str
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.reachable(q); err != nil {
+		return reply{}, err
+	}
 	if q.verb == "get" && q.list.ResourceVersion != "" && q.list.ResourceVersion != "0" {
 		if _, err := c.reached(q.list.ResourceVersion); err != nil {
 			return reply{}, err
@@ -195,6 +207,9 @@ func (c *Cluster) answer(r *http.Request, q *query, body []byte, warnings *[]str
 	ans, err := c.handle(r, q, body, warnings)
 	if q.verb != "get" {
 		c.settle()
+	}
+	if broken := c.answering(); broken != nil {
+		return reply{}, broken
 	}
 	return ans, err
 }

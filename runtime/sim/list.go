@@ -119,7 +119,7 @@ func parseFields(res *resource, version, text string) (fields.Selector, error) {
 
 // selectEntries returns the matching entries in order.
 func (c *Cluster) selectEntries(f filter) []*entry {
-	t := c.st.tables[f.gr]
+	t := c.st.read(f.gr, f.namespace)
 	if t == nil {
 		return nil
 	}

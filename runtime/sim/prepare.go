@@ -206,7 +206,7 @@ func (c *Cluster) allocate(res *resource, obj *unstructured.Unstructured) {
 }
 
 func (c *Cluster) clusterIPUsed(ip string) bool {
-	t := c.st.tables[grServices]
+	t := c.st.read(grServices, "")
 	if t == nil {
 		return false
 	}

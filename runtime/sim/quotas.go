@@ -20,7 +20,7 @@ var grQuotas = schema.GroupResource{Resource: "resourcequotas"}
 
 // quotasOf are the quotas of a namespace, by name.
 func (c *Cluster) quotasOf(ns string) []*corev1.ResourceQuota {
-	t := c.st.tables[grQuotas]
+	t := c.st.read(grQuotas, ns)
 	if ns == "" || t == nil || len(t.keys) == 0 {
 		return nil
 	}
@@ -61,7 +61,7 @@ func (c *Cluster) used(q *corev1.ResourceQuota) corev1.ResourceList {
 		}
 	}
 	for gr := range resources {
-		t := c.st.tables[gr]
+		t := c.st.read(gr, q.Namespace)
 		if t == nil {
 			continue
 		}
@@ -83,7 +83,7 @@ func (c *Cluster) used(q *corev1.ResourceQuota) corev1.ResourceList {
 // quotaTouched remembers that the quotas of a namespace may have to be counted
 // again.
 func (c *Cluster) quotaTouched(ns string) {
-	t := c.st.tables[grQuotas]
+	t := c.st.read(grQuotas, ns)
 	if ns == "" || t == nil || len(t.keys) == 0 {
 		return
 	}

@@ -125,7 +125,8 @@ type store struct {
 	tables  map[schema.GroupResource]*table
 	owned   map[string]map[objectKey]bool // owner UID -> dependents
 	history []change
-	floor   uint64 // changes at or below it are no longer in history
+	floor   uint64  // changes at or below it are no longer in history
+	backed  *backed // nil but for a twin
 }
 
 func newStore() *store {
@@ -141,6 +142,13 @@ func (s *store) table(gr schema.GroupResource) *table {
 	return t
 }
 
+// read is the table of a resource for a look at a namespace, all for ""; nil
+// where there is none.
+func (s *store) read(gr schema.GroupResource, namespace string) *table {
+	s.need(gr, namespace, "")
+	return s.tables[gr]
+}
+
 // size is how many objects are stored.
 func (s *store) size() (n int) {
 	for _, t := range s.tables {
@@ -150,6 +158,7 @@ func (s *store) size() (n int) {
 }
 
 func (s *store) get(k objectKey) *entry {
+	s.need(k.gr, k.namespace, k.name)
 	t := s.tables[k.gr]
 	if t == nil {
 		return nil

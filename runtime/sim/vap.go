@@ -64,7 +64,7 @@ func (c *Cluster) policyHooks() []policyHook {
 // first denial (admission/plugin/policy/validating). Policies are not asked
 // about policies and bindings.
 func (c *Cluster) admissionPolicies(v *review) error {
-	if t := c.st.tables[grPolicies]; t == nil || len(t.keys) == 0 || v.res.gr() == grPolicies || v.res.gr() == grPolicyBindings {
+	if t := c.st.read(grPolicies, ""); t == nil || len(t.keys) == 0 || v.res.gr() == grPolicies || v.res.gr() == grPolicyBindings {
 		return nil
 	}
 	for _, h := range c.policyHooks() {

@@ -373,7 +373,7 @@ func (v *review) take(next *unstructured.Unstructured) error {
 // refusal is the answer. One that nobody answers for fails the request when
 // its Service has no ready pod.
 func (c *Cluster) validatingWebhooks(v *review) error {
-	if t := c.st.tables[grValidating]; t == nil || len(t.keys) == 0 {
+	if t := c.st.read(grValidating, ""); t == nil || len(t.keys) == 0 {
 		return nil
 	}
 	for _, h := range c.webhooksOf(false) {

@@ -46,7 +46,7 @@ func (w *world) Get(gr schema.GroupResource, namespace, name string) *unstructur
 
 // List implements World.
 func (w *world) List(gr schema.GroupResource, namespace string) []*unstructured.Unstructured {
-	t := w.c.st.tables[gr]
+	t := w.c.st.read(gr, namespace)
 	if t == nil {
 		return nil
 	}
@@ -60,6 +60,7 @@ func (w *world) List(gr schema.GroupResource, namespace string) []*unstructured.
 
 // Owned implements World.
 func (w *world) Owned(gr schema.GroupResource, namespace, ownerUID string) []*unstructured.Unstructured {
+	w.c.st.need(gr, namespace, "")
 	var out []*unstructured.Unstructured
 	for _, k := range w.c.st.dependents(ownerUID) {
 		if k.gr != gr || (namespace != "" && k.namespace != namespace) {

@@ -1,0 +1,339 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// Backing is a cluster that stands behind a simulated one, which begins as what
+// it holds and keeps what is written to itself: copy on write. Objects are asked
+// for when something first looks for them, by a request or by a controller, and
+// then never again. Its methods are called one at a time.
+type Backing interface {
+	// Fetch gives the objects of a resource: all of them, those of a namespace,
+	// or with a name that one (none where there is no such). API errors 403 and
+	// 405 mean that this part of the cluster may not be looked at; a kind that is
+	// not served has no objects. Any other error ends the simulation: the cluster
+	// does not answer any more.
+	Fetch(gvr schema.GroupVersionResource, namespace, name string) ([]*unstructured.Unstructured, error)
+	// Ask hands a request on that changes nothing: a review, or a write as a
+	// dry-run. ok is false where the backing gives no answer, so that the
+	// simulation has to find its own. An answer may be an API error.
+	Ask(Question) (answer []byte, ok bool, err error)
+}
+
+// Question is a request on its way to the backing.
+type Question struct {
+	Verb                 string // create, update, patch, get
+	GVR                  schema.GroupVersionResource
+	Namespace, Name, Sub string
+	Query                map[string][]string
+	ContentType, Accept  string
+	Body                 []byte
+}
+
+// Served is a resource that the backing serves.
+type Served struct {
+	Group      string
+	Versions   []string // preferred first
+	Plural     string
+	Singular   string
+	Kind       string
+	Namespaced bool
+	Short      []string
+	Categories []string
+}
+
+// wideAfter is how many namespaces of a kind are asked for one by one; then all
+// of them are.
+const wideAfter = 8
+
+// backed is what a simulated cluster knows of its backing.
+type backed struct {
+	c     *Cluster
+	src   Backing
+	known map[schema.GroupResource]*reach
+	// origin are the objects as they came: an entry that is still stored has not
+	// been changed.
+	origin map[objectKey]*entry
+	err    error // the backing does not answer any more
+}
+
+// reach is how much of a kind is known.
+type reach struct {
+	all     bool
+	refused error            // why not all of it may be listed
+	ns      map[string]error // namespaces that were asked for; the error is a refusal
+	one     map[nsName]error // single objects, in the same way
+	asked   int
+}
+
+// unasked are the kinds that are only fetched for a request that names them:
+// the simulation writes Events, which are new, and reads none.
+func unasked(gr schema.GroupResource) bool { return gr.Resource == "events" }
+
+// behind puts the simulated cluster in front of its backing.
+func (c *Cluster) behind(src Backing, served []Served) error {
+	b := &backed{c: c, src: src, known: map[schema.GroupResource]*reach{}, origin: map[objectKey]*entry{}}
+	c.st.backed = b
+	if err := b.serve(served); err != nil {
+		return err
+	}
+	b.need(grCRDs, "", "")
+	b.need(grNamespaces, "", "")
+	if b.err != nil {
+		return fmt.Errorf("twin: %w", b.err)
+	}
+	for _, s := range served {
+		if gr := (schema.GroupResource{Group: s.Group, Resource: s.Plural}); c.reg.byName[gr] == nil {
+			c.reg.add(foreign(s))
+		}
+	}
+	return nil
+}
+
+// serve leaves of the built-in resources those that the backing serves.
+func (b *backed) serve(served []Served) error {
+	of := map[schema.GroupResource]Served{}
+	for _, s := range served {
+		of[schema.GroupResource{Group: s.Group, Resource: s.Plural}] = s
+	}
+	for _, r := range slices.Clone(b.c.reg.order) {
+		s, ok := of[r.gr()]
+		if !ok {
+			b.c.reg.drop(r)
+			continue
+		}
+		var both []string
+		for _, v := range r.versions {
+			if slices.Contains(s.Versions, v) {
+				both = append(both, v)
+			}
+		}
+		if len(both) == 0 {
+			b.c.reg.drop(r)
+			continue
+		}
+		r.versions = both
+		if !slices.Contains(both, r.storage) {
+			r.storage = both[0]
+		}
+	}
+	for _, gr := range []schema.GroupResource{grNamespaces, grPods, grServices} {
+		if b.c.reg.byName[gr] == nil {
+			return fmt.Errorf("twin: the cluster does not serve %s", gr)
+		}
+	}
+	return nil
+}
+
+// foreign is a resource that the simulation knows nothing of: its objects are
+// held as they are, without a schema.
+func foreign(s Served) *resource {
+	r := &resource{
+		group: s.Group, versions: s.Versions, storage: s.Versions[0], plural: s.Plural, singular: s.Singular, kind: s.Kind,
+		namespaced: s.Namespaced, short: s.Short, categories: s.Categories,
+		crd: &crd{listKind: s.Kind + "List", versions: map[string]*crdVersion{}},
+	}
+	r.crd.spec.PreserveUnknownFields = true
+	for _, v := range s.Versions {
+		r.crd.versions[v] = &crdVersion{}
+	}
+	return r
+}
+
+// need fetches what somebody is about to look at. name "" is all of the
+// namespace, and namespace "" all of the kind. The lock is held.
+func (s *store) need(gr schema.GroupResource, namespace, name string) {
+	if s.backed != nil && !unasked(gr) {
+		s.backed.need(gr, namespace, name)
+	}
+}
+
+func (b *backed) need(gr schema.GroupResource, namespace, name string) {
+	res := b.c.reg.byName[gr]
+	if res == nil || res.createOnly || b.err != nil {
+		return
+	}
+	k := b.known[gr]
+	if k == nil {
+		k = &reach{ns: map[string]error{}, one: map[nsName]error{}}
+		b.known[gr] = k
+	}
+	if k.all {
+		return
+	}
+	if !res.namespaced {
+		namespace = ""
+	}
+	single := name != "" && gr == grSecrets
+	if namespace == "" && name == "" || !res.namespaced && !single || k.asked >= wideAfter && !single {
+		if k.refused == nil && b.fetch(res, k, "", "") {
+			return
+		}
+	}
+	if namespace != "" && !single {
+		if _, asked := k.ns[namespace]; !asked {
+			k.asked++
+			b.fetch(res, k, namespace, "")
+		}
+		if k.ns[namespace] == nil {
+			return
+		}
+	}
+	if name == "" || namespace == "" && res.namespaced {
+		return
+	}
+	if err, asked := k.ns[namespace]; asked && err == nil {
+		return
+	}
+	if _, asked := k.one[nsName{namespace, name}]; !asked {
+		b.fetch(res, k, namespace, name)
+	}
+}
+
+// fetch asks the backing and takes the answer in; false where it was refused.
+func (b *backed) fetch(res *resource, k *reach, namespace, name string) bool {
+	objs, err := b.src.Fetch(schema.GroupVersionResource{Group: res.group, Version: res.storage, Resource: res.plural}, namespace, name)
+	refused := err != nil && (apierrors.IsForbidden(err) || apierrors.IsMethodNotSupported(err))
+	if err != nil && !refused {
+		b.err = err
+		return false
+	}
+	for _, o := range objs {
+		at := nsName{o.GetNamespace(), o.GetName()}
+		if _, asked := k.one[at]; asked {
+			continue
+		}
+		if nerr, asked := k.ns[at.namespace]; asked && nerr == nil && name == "" && namespace == "" {
+			continue
+		}
+		b.place(res, at, o)
+	}
+	switch {
+	case name != "":
+		k.one[nsName{namespace, name}] = err
+	case namespace != "":
+		k.ns[namespace] = err
+	case err != nil:
+		k.refused = err
+	default:
+		k.all = true
+	}
+	return err == nil
+}
+
+// place stores an object as it came. Nobody is told: it was there before.
+func (b *backed) place(res *resource, at nsName, o *unstructured.Unstructured) {
+	rv, err := strconv.ParseUint(o.GetResourceVersion(), 10, 64)
+	if err != nil { // versions are opaque; only that they grow is relied on here
+		rv = b.c.st.rv
+	}
+	b.c.st.rv = max(b.c.st.rv, rv)
+	if o.GetAPIVersion() == "" {
+		o.SetGroupVersionKind(res.gvk(res.storage))
+	}
+	k := objectKey{res.gr(), at.namespace, at.name}
+	e := &entry{obj: o, rv: rv}
+	b.origin[k] = e
+	var prev *entry
+	if t := b.c.st.tables[k.gr]; t != nil {
+		prev = t.items[at]
+	}
+	b.c.st.place(k, prev, e)
+	if k.gr == grCRDs {
+		b.c.crdChanged(change{rv: rv, key: k, next: e})
+	}
+}
+
+// refusal is why a request may not look at what it asks for; nil where it may.
+func (b *backed) refusal(gr schema.GroupResource, namespace, name string) error {
+	k := b.known[gr]
+	if b.err != nil {
+		return apierrors.NewServiceUnavailable(b.err.Error())
+	}
+	if k == nil || k.all {
+		return nil
+	}
+	if name != "" {
+		if err, asked := k.one[nsName{namespace, name}]; asked {
+			return err
+		}
+	}
+	if namespace != "" {
+		return k.ns[namespace]
+	}
+	return k.refused
+}
+
+// untouched reports whether what a write begins from is what the backing has:
+// the object, or its absence, the definition of its kind, and its namespace.
+func (b *backed) untouched(res *resource, k objectKey) bool {
+	if b.c.st.get(k) != b.origin[k] || b.refusal(k.gr, k.namespace, k.name) != nil {
+		return false
+	}
+	if res.crd != nil {
+		def := objectKey{grCRDs, "", res.plural + "." + res.group}
+		if e := b.c.st.get(def); e != b.origin[def] {
+			return false
+		}
+	}
+	if res.namespaced {
+		ns := objectKey{grNamespaces, "", k.namespace}
+		return b.origin[ns] != nil && b.c.st.get(ns) != nil
+	}
+	return true
+}
+
+// owners are the kinds whose deletion takes others along, and those others. What
+// other kinds own is among ownedByOthers.
+var (
+	grReplicaSets = schema.GroupResource{Group: "apps", Resource: "replicasets"}
+	grHistory     = schema.GroupResource{Group: "apps", Resource: "controllerrevisions"}
+	owners        = map[string][]schema.GroupResource{
+		"deployments": {grReplicaSets}, "replicasets": {grPods}, "statefulsets": {grPods, grHistory}, "daemonsets": {grPods, grHistory},
+		"jobs": {grPods}, "cronjobs": {grJobs}, "services": {grEndpoints, grSlices}, "pods": nil, "endpoints": nil, "endpointslices": nil,
+		"configmaps": nil, "secrets": nil, "serviceaccounts": nil, "events": nil, "leases": nil, "controllerrevisions": nil,
+	}
+	ownedByOthers = []schema.GroupResource{
+		grDeployments, grServices, grServiceAccounts, grConfigMaps, grPDBs, {Group: "autoscaling", Resource: "horizontalpodautoscalers"},
+	}
+)
+
+// needDependents fetches what an object may own, before it goes.
+func (s *store) needDependents(k objectKey) {
+	if s.backed == nil || k.namespace == "" {
+		return
+	}
+	kinds, known := owners[k.gr.Resource]
+	if !known {
+		kinds = ownedByOthers
+	}
+	for _, gr := range kinds {
+		s.need(gr, k.namespace, "")
+	}
+}
+
+// needContents fetches everything that goes with a namespace or a definition.
+func (c *Cluster) needContents(k objectKey) {
+	if c.st.backed == nil {
+		return
+	}
+	switch k.gr {
+	case grNamespaces:
+		for _, r := range slices.Clone(c.reg.order) {
+			if r.namespaced {
+				c.st.need(r.gr(), k.name, "")
+			}
+		}
+	case grCRDs:
+		if r := c.definedBy(k); r != nil {
+			c.st.need(r.gr(), "", "")
+		}
+	}
+}

@@ -37,7 +37,7 @@ func uninstallSpec(r *lib.Renderer) *builtin.Spec {
 		Doc:     "Removes the control plane of a revision that nothing uses.\n" + uninstallDoc + "\nIt must be reviewed: istioctl.diff_uninstall shows it, approve() binds it.",
 		Example: `step("retire", istioctl.uninstall, revision = "old", gateways = True)`,
 		Returns: "struct(removed, changed)",
-		Effects: []effect.Class{effect.Webhook, effect.ControlPlane, effect.Gateway, effect.MeshConfig},
+		Effects: []effect.Class{effect.Webhook, effect.Tag, effect.ControlPlane, effect.Gateway, effect.MeshConfig},
 		Plan:    func(c *builtin.Call, a *uninstallArgs) (*effect.Plan, error) { return planUninstall(c, r, a) },
 		Drive: func(c *builtin.Call, s effect.Submitter, a *uninstallArgs, p *effect.Plan) (any, error) {
 			return driveDeletes(c, s, p, a.Wait)

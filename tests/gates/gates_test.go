@@ -219,7 +219,8 @@ func prometheus(w *world, rate string) {
 
 // elsewhere are the gates whose scenes are with what they belong to.
 var elsewhere = map[gate.Code]string{
-	gate.ChangeWindow: "runtime/engine/people_test.go", gate.RemovedFields: "runbooks/istio/in-place_test.star", gate.OrganizationRules: "runtime/policy and rutter test",
+	gate.PlanConformance: "runtime/plan/saved_test.go",
+	gate.ChangeWindow:    "runtime/engine/people_test.go", gate.RemovedFields: "runbooks/istio/in-place_test.star", gate.OrganizationRules: "runtime/policy and rutter test",
 }
 
 func TestEveryGateHasAScene(t *testing.T) {

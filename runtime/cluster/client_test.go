@@ -410,6 +410,45 @@ func TestReadOnlyConfig(t *testing.T) {
 	}
 }
 
+// Of a DELETE with a body the API server reads the body, not the query.
+func TestReadOnlyDelete(t *testing.T) {
+	for name, c := range map[string]struct {
+		query, body string
+		sent        bool
+	}{
+		"dry-run by query":                   {"?dryRun=All", "", true},
+		"dry-run by body":                    {"", `{"dryRun":["All"]}`, true},
+		"dry-run by both":                    {"?dryRun=All", `{"dryRun":["All"]}`, true},
+		"the query says so and the body not": {"?dryRun=All", `{"propagationPolicy":"Background"}`, false},
+		"a body that can't be read":          {"?dryRun=All", "k8s\x00", false},
+		"twice":                              {"?dryRun=All&dryRun=All", "", false},
+		"no dry-run":                         {"", "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sent := false
+			g := readOnly{next: roundTrip(func(r *http.Request) (*http.Response, error) {
+				sent = true
+				return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
+			})}
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, "https://k/api/v1/namespaces/a/pods/b"+c.query, strings.NewReader(c.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := g.RoundTrip(req)
+			if err == nil {
+				_ = resp.Body.Close() // nothing in it
+			}
+			if sent != c.sent || (err == nil) != c.sent {
+				t.Errorf("sent %v, error %v", sent, err)
+			}
+		})
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 // TestWaitForWatches waits with a single slot: the watch holds none.
 func TestWaitForWatches(t *testing.T) {
 	events := make(chan string, 1)

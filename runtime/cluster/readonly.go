@@ -47,21 +47,22 @@ func opensTunnel(req *http.Request) bool {
 	return strings.HasSuffix(p, "/exec") || strings.HasSuffix(p, "/attach") || strings.Contains(p, "/proxy/")
 }
 
-// dryRun reports whether the API server will keep nothing of the request. A
-// DELETE may say so in its body (DeleteOptions), as client-go does; the body is
-// read and put back.
+// dryRun reports whether the API server will keep nothing of the request. Of a
+// DELETE with a body it reads the body (DeleteOptions) and not the query
+// (k8s.io/apiserver pkg/endpoints/handlers/delete.go, DeleteResource); the body is
+// read here, too, and put back.
 func dryRun(req *http.Request) bool {
-	if q := req.URL.Query()["dryRun"]; len(q) == 1 && q[0] == "All" {
-		return true
-	}
-	if req.Method != http.MethodDelete || req.Body == nil {
-		return false
+	if req.Method != http.MethodDelete || req.Body == nil || req.Body == http.NoBody {
+		return isDryRun(req)
 	}
 	raw, err := io.ReadAll(io.LimitReader(req.Body, 64<<10))
 	if cerr := req.Body.Close(); err != nil || cerr != nil {
 		return false
 	}
 	req.Body = io.NopCloser(bytes.NewReader(raw))
+	if len(raw) == 0 {
+		return isDryRun(req)
+	}
 	var o struct {
 		DryRun []string `json:"dryRun"`
 	}

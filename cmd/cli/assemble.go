@@ -12,6 +12,7 @@ import (
 	"rutter.dev/rutter/builtins/kube"
 	"rutter.dev/rutter/builtins/restart"
 	"rutter.dev/rutter/runtime/builtin"
+	"rutter.dev/rutter/runtime/gate/crds"
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/loader"
@@ -44,7 +45,7 @@ func (a *app) assemble(renderer *lib.Renderer) (*host.Host, error) {
 	for _, d := range []map[string]value.Decoder{kube.Decoders(), istioctl.Decoders(), backup.Decoders(), diff.Decoders(), restart.Decoders()} {
 		maps.Copy(decoders, d)
 	}
-	return &host.Host{Builtins: set, Decoders: decoders, Stdlib: stdlib.FS, Version: version, Cache: loader.NewCache()}, nil
+	return &host.Host{Builtins: set, Decoders: decoders, Stdlib: stdlib.FS, Version: version, Cache: loader.NewCache(), Schemas: &crds.Compiled{}}, nil
 }
 
 // renderer caches renders below the user's cache folder, where there is one,

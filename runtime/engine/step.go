@@ -123,7 +123,7 @@ func (e *Engine) attemptStep(t *starlark.Thread, outer *frame, path string, atte
 	e.emit(path, &event.StepStarted{Name: s.Name, Depth: depth, Attempt: attempt, Pos: builtin.CallerPos(t).String()})
 
 	back := enter(t, f)
-	v, err := starlark.Call(t, s.Fn, s.Args, s.Kwargs)
+	v, err := builtin.CallScript(t, s.Fn, s.Args, s.Kwargs)
 	back()
 	if err == nil {
 		err = f.unseen()

@@ -258,11 +258,11 @@ func loadModule(ctx context.Context, l *loader.Loader, predeclared starlark.Stri
 	}
 	graph, err := l.Collect(names)
 	if err != nil {
-		return nil, renderSource(err, names.Keys())
+		return nil, renderSource(err, writable(names))
 	}
 	m := &Loaded{
 		Bundle: graph.Bundle, Entry: graph.Entry, modules: map[string]starlark.StringDict{},
-		sources: newSources(graph.Bundle), names: names.Keys(),
+		sources: newSources(graph.Bundle), names: writable(names),
 	}
 	limits = limits.or(DefaultLoadSteps)
 	for _, mod := range graph.Order {
@@ -274,6 +274,11 @@ func loadModule(ctx context.Context, l *loader.Loader, predeclared starlark.Stri
 	}
 	m.Globals = m.modules[graph.Entry.Label]
 	return m, nil
+}
+
+// writable lists the names that a script can write.
+func writable(names starlark.StringDict) []string {
+	return slices.DeleteFunc(names.Keys(), func(n string) bool { return !isName(n) && !strings.HasPrefix(n, "_") })
 }
 
 func (m *Loaded) execute(ctx context.Context, mod *loader.Module, names starlark.StringDict, limits Limits, d *draft, print PrintFunc) error {
@@ -289,14 +294,18 @@ func (m *Loaded) execute(ctx context.Context, mod *loader.Module, names starlark
 	if d != nil && mod == m.Entry {
 		t.SetLocal(draftKey, d)
 	}
-	var globals starlark.StringDict
+	globals := make(chan starlark.StringDict, 1)
 	_, err := call(t, func() (starlark.Value, error) {
-		var err error
-		globals, err = mod.Program.Init(t, names)
+		got, err := mod.Program.Init(t, names)
+		got.Freeze()
+		loader.Hide(got)
+		globals <- got
 		return nil, err
 	})
-	globals.Freeze()
-	m.modules[mod.Label] = globals
+	select {
+	case m.modules[mod.Label] = <-globals:
+	default: // the module was given up
+	}
 	return err
 }
 

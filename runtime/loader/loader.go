@@ -365,11 +365,15 @@ func (c *Cache) compile(label, src, names string, predeclared starlark.StringDic
 	if m != nil {
 		return m, nil
 	}
-	f, prog, err := starlark.SourceProgramOptions(options(), Filename(label), src, predeclared.Has)
+	f, err := options().Parse(Filename(label), src, 0)
 	if err != nil {
 		return nil, err
 	}
-	m = &Module{Label: label, Source: src, Doc: docstring(f), Program: prog, Globals: globals(f)}
+	m = &Module{Label: label, Source: src, Doc: docstring(f), Globals: globals(f)}
+	check(f, predeclared.Has)
+	if m.Program, err = starlark.FileProgram(f, predeclared.Has); err != nil {
+		return nil, err
+	}
 	c.mu.Lock()
 	c.m[key] = m
 	c.mu.Unlock()

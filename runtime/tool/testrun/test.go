@@ -12,6 +12,7 @@ import (
 	"go.starlark.net/starlark"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/sim"
 	"rutter.dev/rutter/runtime/value"
@@ -215,7 +216,7 @@ func (t *test) beside(name string) string {
 }
 
 func (t *test) fails(th *starlark.Thread, a *failsArgs) (starlark.Value, error) {
-	_, err := starlark.Call(th, a.Fn, a.Args, a.Kwargs)
+	_, err := builtin.CallScript(th, a.Fn, a.Args, a.Kwargs)
 	if stopped := interp.Stopped(th); stopped != nil {
 		return nil, stopped
 	}

@@ -1,0 +1,138 @@
+package interp
+
+import (
+	"errors"
+	"runtime"
+	"runtime/metrics"
+	"time"
+
+	"go.starlark.net/starlark"
+)
+
+// How a thread is watched, in real time whatever clock the run has: what is
+// bounded is this process.
+const (
+	look  = 5 * time.Millisecond   // between two looks at the memory
+	grace = 2 * time.Second        // for a script that was told to stop and is in one operation
+	short = 100 * time.Millisecond // the same while it takes more memory than it may
+)
+
+// errGone is the error of a thread whose goroutine ended without a word.
+var errGone = errors.New("the interpreter's goroutine ended")
+
+// watched runs fn, which runs on t, on a goroutine of its own and returns what it
+// returns. A script that takes more memory than it may, or does not get on, is
+// told to stop, which it does before its next step. Where there is no next step
+// (one operation of the interpreter goes on and on, and can't be stopped) the
+// thread is given up: watched returns why, so that the run is sealed in order,
+// and whatever the goroutine still does has no effect. It takes its time and
+// memory until the process ends.
+func watched(t *starlark.Thread, fn func() (starlark.Value, error)) (starlark.Value, error) {
+	type result struct {
+		v   starlark.Value
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		r := result{err: errGone}
+		defer func() { done <- r }()
+		r.v, r.err = recovered(t, fn)
+	}()
+	w := newWatch(t)
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for {
+		select {
+		case r := <-done:
+			return r.v, r.err
+		case now := <-tick.C:
+			if !w.over(now) {
+				continue
+			}
+			select {
+			case r := <-done: // it has just ended by itself
+				return r.v, r.err
+			default:
+			}
+			if !w.g.activity.Leave() {
+				continue
+			}
+			return nil, &starlark.EvalError{Msg: "one operation went on", CallStack: stackOf(t)}
+		}
+	}
+}
+
+// watch is what the watcher of a thread remembers between two looks.
+type watch struct {
+	t      *starlark.Thread
+	g      *guard
+	memory []metrics.Sample
+	beats  uint64
+	since  time.Time // of the last sign of life
+	told   time.Time // when it was seen that the thread is to stop
+}
+
+func newWatch(t *starlark.Thread) *watch {
+	g, _ := t.Local(guardKey).(*guard)
+	return &watch{t: t, g: g, since: time.Now(), memory: []metrics.Sample{
+		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"},
+	}}
+}
+
+// over tells the thread to stop where it is beyond its limits, and reports
+// whether it must be given up.
+func (w *watch) over(now time.Time) bool {
+	full := w.full()
+	beats, host := w.g.activity.Beats()
+	if host || beats != w.beats {
+		w.beats, w.since = beats, now
+	}
+	if full {
+		w.g.exhaust(w.t, "MiB of memory", w.g.limits.Memory>>20)
+	}
+	if now.Sub(w.since) > w.g.limits.Stall {
+		w.g.exhaust(w.t, "seconds in one operation", uint64(w.g.limits.Stall/time.Second))
+		return true
+	}
+	if Stopped(w.t) == nil {
+		return false
+	}
+	if w.told.IsZero() {
+		w.told = now
+	}
+	wait := grace
+	if full {
+		wait = short
+	}
+	return !host && now.Sub(w.told) > wait && now.Sub(w.since) > wait
+}
+
+// full reports whether the process takes more memory than it may, garbage not
+// counted: that is collected first.
+func (w *watch) full() bool {
+	limit := w.g.limits.Memory
+	if limit == 0 || w.bytes() <= limit {
+		return false
+	}
+	if w.told.IsZero() {
+		runtime.GC()
+	}
+	return w.bytes() > limit
+}
+
+func (w *watch) bytes() uint64 {
+	metrics.Read(w.memory)
+	return w.memory[0].Value.Uint64() + w.memory[1].Value.Uint64()
+}
+
+// stackOf is the call stack of a thread that is in one operation. Nothing
+// synchronizes with the thread, which does not move: should it do so after all,
+// the position is lost, no more.
+func stackOf(t *starlark.Thread) (stack starlark.CallStack) {
+	defer func() {
+		if recover() != nil {
+			stack = nil
+		}
+	}()
+	return t.CallStack()
+}

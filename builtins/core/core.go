@@ -27,6 +27,9 @@ const (
 	maxMessage = 16 << 10
 )
 
+// maxAttempts bounds retry: each one is in the journal.
+const maxAttempts = 100
+
 // cut is s as far as a person reads it.
 func cut(s string) string {
 	if len(s) <= maxMessage {
@@ -147,8 +150,8 @@ var retry = builtin.NewPure(builtin.PureDef[retryArgs]{
 	Example: `retry(3, backoff = "10s")`,
 	Returns: "retry",
 	Do: func(_ *builtin.Call, a *retryArgs) (any, error) {
-		if a.Attempts < 1 {
-			return nil, diag.Usagef("retry", "attempts is %d, want at least 1", a.Attempts)
+		if a.Attempts < 1 || a.Attempts > maxAttempts {
+			return nil, diag.Usagef("retry", "attempts is %d, want 1 to %d", a.Attempts, maxAttempts)
 		}
 		return &retryValue{builtin.Retry{Attempts: a.Attempts, Backoff: a.Backoff.String()}}, nil
 	},

@@ -69,9 +69,12 @@ func (e *Engine) Step(t *starlark.Thread, s builtin.StepCall) (starlark.Value, e
 		if err := e.o.Env.Clock.Sleep(outer.ctx, backoff); err != nil {
 			return nil, e.doomed(ErrInterrupted)
 		}
-		backoff *= 2
+		backoff = min(2*backoff, max(backoff, maxBackoff))
 	}
 }
+
+// maxBackoff is where doubling ends.
+const maxBackoff = 24 * time.Hour
 
 // finishedStep gives the recorded end of a step that the journal says is over.
 func (e *Engine) finishedStep(path, name string) (starlark.Value, error, bool) {

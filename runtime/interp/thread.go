@@ -24,7 +24,8 @@ type Limits struct {
 	// take; 0 is no limit. It is sampled, so it is passed by what is made within
 	// some milliseconds, and garbage is collected before it is held against a thread.
 	Memory uint64
-	// Stall is how long, of real time, a script may be in one operation.
+	// Stall is how long a script may be in one operation, of the time that the
+	// process computes.
 	Stall time.Duration
 }
 

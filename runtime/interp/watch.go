@@ -10,9 +10,9 @@ import (
 )
 
 // How a thread is watched, in real time whatever clock the run has: what is
-// bounded is this process.
+// bounded is this process. All but look is in time that the process computes.
 const (
-	look  = 5 * time.Millisecond   // between two looks at the memory
+	look  = 5 * time.Millisecond   // between two looks
 	grace = 2 * time.Second        // for a script that was told to stop and is in one operation
 	short = 100 * time.Millisecond // the same while it takes more memory than it may
 )
@@ -62,27 +62,29 @@ func watched(t *starlark.Thread, fn func() (starlark.Value, error)) (starlark.Va
 	}
 }
 
-// watch is what the watcher of a thread remembers between two looks.
+// watch is what the watcher of a thread remembers between two looks. Times are
+// those of cpuTime.
 type watch struct {
 	t      *starlark.Thread
 	g      *guard
 	memory []metrics.Sample
 	beats  uint64
-	since  time.Time // of the last sign of life
-	told   time.Time // when it was seen that the thread is to stop
+	since  time.Duration // of the last sign of life
+	told   time.Duration // when it was seen that the thread is to stop; 0: not yet
 }
 
 func newWatch(t *starlark.Thread) *watch {
 	g, _ := t.Local(guardKey).(*guard)
-	return &watch{t: t, g: g, since: time.Now(), memory: []metrics.Sample{
+	return &watch{t: t, g: g, since: cpuTime(time.Now()), memory: []metrics.Sample{
 		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"},
 	}}
 }
 
 // over tells the thread to stop where it is beyond its limits, and reports
 // whether it must be given up.
-func (w *watch) over(now time.Time) bool {
+func (w *watch) over(at time.Time) bool {
 	full := w.full()
+	now := cpuTime(at)
 	beats, host := w.g.activity.Beats()
 	if host || beats != w.beats {
 		w.beats, w.since = beats, now
@@ -90,21 +92,21 @@ func (w *watch) over(now time.Time) bool {
 	if full {
 		w.g.exhaust(w.t, "MiB of memory", w.g.limits.Memory>>20)
 	}
-	if now.Sub(w.since) > w.g.limits.Stall {
+	if now-w.since > w.g.limits.Stall {
 		w.g.exhaust(w.t, "seconds in one operation", uint64(w.g.limits.Stall/time.Second))
 		return true
 	}
 	if Stopped(w.t) == nil {
 		return false
 	}
-	if w.told.IsZero() {
+	if w.told == 0 {
 		w.told = now
 	}
 	wait := grace
 	if full {
 		wait = short
 	}
-	return !host && now.Sub(w.told) > wait && now.Sub(w.since) > wait
+	return !host && now-w.told > wait && now-w.since > wait
 }
 
 // full reports whether the process takes more memory than it may, garbage not
@@ -114,7 +116,7 @@ func (w *watch) full() bool {
 	if limit == 0 || w.bytes() <= limit {
 		return false
 	}
-	if w.told.IsZero() {
+	if w.told == 0 {
 		runtime.GC()
 	}
 	return w.bytes() > limit

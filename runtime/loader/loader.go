@@ -223,7 +223,7 @@ func (c *collector) visit(label string, chain []string, at *syntax.Position) (*M
 	if m := c.g.Modules[label]; m != nil {
 		return m, nil
 	}
-	if len(c.g.Modules) >= maxFiles {
+	if len(c.g.Bundle.Files) >= maxFiles {
 		return nil, c.fault(chain, at, diag.Usagef(Filename(label), "the runbook loads more than %d modules", maxFiles))
 	}
 	src, err := c.l.read(label)

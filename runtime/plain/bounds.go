@@ -1,8 +1,10 @@
 package plain
 
 import (
+	"bytes"
 	"fmt"
 
+	yamlv3 "go.yaml.in/yaml/v3"
 	"sigs.k8s.io/yaml"
 )
 
@@ -53,14 +55,63 @@ func (o Bounds) convert(doc []byte, read func([]byte) ([]byte, error)) ([]byte, 
 	if err := o.Check(doc); err != nil {
 		return nil, err
 	}
-	j, err := read(doc)
-	if err != nil {
+	if err := aliases(doc); err != nil {
 		return nil, err
 	}
-	if len(j) > maxGrowth*len(doc)+4096 {
-		return nil, fmt.Errorf("is %d bytes long once aliases are written out, and %d before", len(j), len(doc))
+	return read(doc)
+}
+
+// aliases refuses a document that its aliases make much longer than it is. The
+// parser's own limit counts nodes, not how long they are.
+func aliases(doc []byte) error {
+	if bytes.IndexByte(doc, '&') < 0 || bytes.IndexByte(doc, '*') < 0 {
+		return nil
 	}
-	return j, nil
+	var root yamlv3.Node
+	if err := yamlv3.Unmarshal(doc, &root); err != nil {
+		return nil //nolint:nilerr // who reads the document says what is wrong with it
+	}
+	g := growth{sizes: map[*yamlv3.Node]int{}, most: maxGrowth*len(doc) + 4096}
+	n, err := g.size(&root)
+	if err == nil && n > g.most {
+		err = fmt.Errorf("is more than %d bytes long once its aliases are written out, and %d before", g.most, len(doc))
+	}
+	return err
+}
+
+// growth measures nodes with their aliases written out, each anchor once.
+type growth struct {
+	sizes map[*yamlv3.Node]int // -1: being measured
+	most  int
+}
+
+func (g *growth) size(n *yamlv3.Node) (int, error) {
+	if n.Kind == yamlv3.AliasNode {
+		n = n.Alias
+	}
+	if s, ok := g.sizes[n]; ok {
+		if s < 0 {
+			return 0, fmt.Errorf("line %d: the anchor %q holds an alias of itself", n.Line, n.Anchor)
+		}
+		return s, nil
+	}
+	if n.Anchor != "" {
+		g.sizes[n] = -1
+	}
+	total := len(n.Value) + 4
+	for _, c := range n.Content {
+		s, err := g.size(c)
+		if err != nil {
+			return 0, err
+		}
+		if total += s; total > g.most {
+			total = g.most + 1
+		}
+	}
+	if n.Anchor != "" {
+		g.sizes[n] = total
+	}
+	return total, nil
 }
 
 // Unmarshal reads a YAML document into v as sigs.k8s.io/yaml does, within bounds;

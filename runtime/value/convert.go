@@ -227,7 +227,12 @@ var ErrNotData = errors.New("not data")
 // beyond its range), float64, []any, map[string]any. Versions, durations and
 // times become strings. The error names the path of what is no data. Nothing
 // is shared with v except the JSON behind Objects, which stays read-only.
-func ToGo(v starlark.Value) (any, error) { return toGo(v, "", 0) }
+func ToGo(v starlark.Value) (any, error) {
+	if err := bounded(v); err != nil {
+		return nil, err
+	}
+	return toGo(v, "", 0)
+}
 
 func toGo(v starlark.Value, path string, depth int) (any, error) {
 	if depth > maxDepth {

@@ -16,6 +16,10 @@ const MaxText = 16 << 20
 // MaxElems bounds the elements of a list that one operation of a script makes.
 const MaxElems = 4 << 20
 
+// maxData bounds, in bytes, data that is recorded or handed to a builtin: what a
+// script lets stand for more is refused before any of it is written out.
+const maxData = 128 << 20
+
 // maxNest bounds how deep a value may nest that is written as text: what writes
 // it recurses.
 const maxNest = 400
@@ -29,25 +33,35 @@ var ErrTooLarge = errors.New("too large")
 // It is an error, found at a cost that limit bounds, if it is longer than limit
 // or v nests too deep to be written.
 func TextSize(v starlark.Value, limit int) (int, error) {
-	s := sizer{left: limit}
+	s := sizer{left: limit, nest: maxNest, deep: ErrTooLarge}
 	if err := s.value(v, 0); err != nil {
 		return 0, err
 	}
 	return limit - s.left, nil
 }
 
-type sizer struct{ left int }
+// bounded refuses what can't be recorded or handed on as data, at a cost that is
+// bounded, before any of it is written out.
+func bounded(v starlark.Value) error {
+	s := sizer{left: maxData, nest: maxDepth, deep: ErrNotData}
+	return s.value(v, 0)
+}
+
+type sizer struct {
+	left, nest int
+	deep       error // what the error of a value that nests too deep wraps
+}
 
 func (s *sizer) take(n int) error {
 	if s.left -= n; s.left < 0 {
-		return fmt.Errorf("%w: longer as text than can be made at once", ErrTooLarge)
+		return fmt.Errorf("longer as text than can be made at once: %w", ErrTooLarge)
 	}
 	return nil
 }
 
 func (s *sizer) value(v starlark.Value, depth int) error {
-	if depth > maxNest {
-		return fmt.Errorf("%w: nests deeper than %d levels, or holds itself", ErrTooLarge, maxNest)
+	if depth > s.nest {
+		return fmt.Errorf("nests deeper than %d levels, or holds itself: %w", s.nest, s.deep)
 	}
 	switch v := v.(type) {
 	case starlark.String:
@@ -128,7 +142,7 @@ func (s *sizer) pairs(items []starlark.Tuple, depth int) error {
 
 func (s *sizer) json(v any, depth int) error {
 	if depth > maxNest {
-		return fmt.Errorf("%w: nests deeper than %d levels", ErrTooLarge, maxNest)
+		return fmt.Errorf("nests deeper than %d levels: %w", maxNest, s.deep)
 	}
 	switch v := v.(type) {
 	case string:

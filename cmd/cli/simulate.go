@@ -90,7 +90,16 @@ func readObjects(path string) ([]*unstructured.Unstructured, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	return sim.ReadFiles(os.DirFS(filepath.Dir(path)), filepath.Base(path))
+	dir, base := filepath.Dir(path), filepath.Base(path)
+	if st, err := os.Stat(path); err == nil && st.IsDir() {
+		dir, base = path, "." // what lies in a folder does not lead out of it
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	objs, err := sim.ReadFiles(root.FS(), base)
+	return objs, errors.Join(err, root.Close())
 }
 
 // settleTime is how long a new simulated mesh gets to become ready.

@@ -71,6 +71,8 @@ type watch struct {
 	beats  uint64
 	since  time.Duration // of the last sign of life
 	told   time.Duration // when it was seen that the thread is to stop; 0: not yet
+	// collected is closed when garbage has been; nil where nobody collects.
+	collected chan struct{}
 }
 
 func newWatch(t *starlark.Thread) *watch {
@@ -110,16 +112,36 @@ func (w *watch) over(at time.Time) bool {
 }
 
 // full reports whether the process takes more memory than it may, garbage not
-// counted: that is collected first.
+// counted: that is collected first, unless there is half as much again, since a
+// few operations can double what there is while garbage is being collected.
 func (w *watch) full() bool {
 	limit := w.g.limits.Memory
-	if limit == 0 || w.bytes() <= limit {
+	if limit == 0 {
 		return false
 	}
-	if w.told == 0 {
-		runtime.GC()
+	n := w.bytes()
+	if n <= limit {
+		return false
 	}
-	return w.bytes() > limit
+	if n > limit+limit/2 || w.told != 0 {
+		return true
+	}
+	if w.collected == nil {
+		done := make(chan struct{})
+		w.collected = done
+		go func() {
+			runtime.GC()
+			close(done)
+		}()
+		return false
+	}
+	select {
+	case <-w.collected:
+		w.collected = nil
+		return w.bytes() > limit
+	default:
+		return false
+	}
 }
 
 func (w *watch) bytes() uint64 {

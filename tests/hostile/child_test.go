@@ -47,7 +47,7 @@ import (
 const (
 	memory  = 256 << 20
 	address = 16 << 30
-	stall   = 3 * time.Second
+	stall   = time.Second
 )
 
 // child runs one input as the command line would, on a simulated cluster, with

@@ -90,15 +90,15 @@ func readObjects(path string) ([]*unstructured.Unstructured, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	dir, base := filepath.Dir(path), filepath.Base(path)
-	if st, err := os.Stat(path); err == nil && st.IsDir() {
-		dir, base = path, "." // what lies in a folder does not lead out of it
-	}
-	root, err := os.OpenRoot(dir)
+	real, err := filepath.EvalSymlinks(path) // what the operator names may be a link; what lies in it leads nowhere else
 	if err != nil {
 		return nil, err
 	}
-	objs, err := sim.ReadFiles(root.FS(), base)
+	root, err := os.OpenRoot(filepath.Dir(real))
+	if err != nil {
+		return nil, err
+	}
+	objs, err := sim.ReadFiles(root.FS(), filepath.Base(real))
 	return objs, errors.Join(err, root.Close())
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"unicode"
 
 	"github.com/Masterminds/semver/v3"
 	"go.starlark.net/starlark"
@@ -158,6 +159,9 @@ func declareRunbook(c *builtin.Call, a *runbookArgs) (any, error) {
 	if !slices.Contains([]string{"", "stop", "rollback", "ask"}, a.OnFailure) {
 		return nil, diag.Usagef("runbook", "on_failure is %q, want stop, rollback or ask", a.OnFailure)
 	}
+	if a.Name == "" || len(a.Name) > maxRunbookName || strings.ContainsFunc(a.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return nil, diag.Usagef("runbook", "name is %.100q, want printable characters, at most %d bytes of them", a.Name, maxRunbookName)
+	}
 	up, err := ParseUpgrades(a.Upgrades)
 	if err != nil {
 		return nil, &diag.Error{Code: diag.Usage, Subject: "runbook", Problem: "upgrades", Err: err}
@@ -173,6 +177,9 @@ func declareRunbook(c *builtin.Call, a *runbookArgs) (any, error) {
 	d.rb = rb
 	return nil, nil
 }
+
+// maxRunbookName bounds the name that every view of a run begins with.
+const maxRunbookName = 200
 
 func scopeOf(m map[string][]string) (gate.Rules, error) {
 	var r gate.Rules

@@ -24,6 +24,7 @@ func loaded(t testing.TB, src string) (*Loaded, error) {
 // the interpreter as it is.
 func TestCheckedIsTheSame(t *testing.T) {
 	for _, src := range []string{
+		"def f(a):\n  if a:\n    pass\nx = f(1)", "def f(a):\n  if a:\n    return 1\n  elif a * 2:\n    return 2\n  else:\n    return 3 * a\nx = f(0)",
 		"x = 2 * 3 * 4 % 5", "x = 'ab' * 2 + 3 * 'c'", "x = [1, 2] * 2, (1,) * 3, b'x' * 2, 0 * [1], -1 * 'a'",
 		"x = 'a %s b %d' % ('x', 3), 'k %(a)s' % {'a': 1}, '%%' % (), '%s' % 'y'", "x = 1 * 'a' * {}", "x = 5 % 'a'", "x = 'a %s' % (1, 2)",
 		"x = 'a %z' % 1", "x = '%(k)s' % {}", "x = ','.join(['a', 'b']), 'a b'.split(), 'a,b'.rsplit(','), 'x\\ny'.splitlines()",

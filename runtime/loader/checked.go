@@ -46,6 +46,9 @@ func check(f *syntax.File, has func(string) bool) {
 type checker struct{ temps int }
 
 func (c *checker) stmts(in []syntax.Stmt) []syntax.Stmt {
+	if in == nil {
+		return nil // no else: the parser's nodes tell that from an empty one
+	}
 	out := make([]syntax.Stmt, 0, len(in))
 	for _, s := range in {
 		out = append(out, c.stmt(s)...)

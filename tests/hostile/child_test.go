@@ -104,9 +104,11 @@ func carry(e *env.Env, dir, entry string, options view.Options) (err error) {
 	}
 	var policy *gate.Policy
 	if name := filepath.Join(dir, "policy.yaml"); exists(name) {
-		if policy, err = gate.ReadPolicy(name); err != nil {
+		p, err := h.ReadPolicy(ctx, name)
+		if err != nil {
 			return err
 		}
+		policy = &p.Policy
 	}
 	clock := lock.NewClock(c.Clock())
 	client, err := cluster.New(c.Config(), "sim", clock, cluster.ClientOptions{})

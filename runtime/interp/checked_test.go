@@ -115,16 +115,24 @@ func FuzzUpgrades(f *testing.F) {
 	})
 }
 
-const hotLoop = `
-def run():
-    total = 0
-    for i in range(300000):
-        total = total + i * 3 % 7
-    return total
-`
+// What a turn of the loop is, and how many of its operators are checked: as with
+// numbers in scripts, which mostly have a literal, at worst, and as with text.
+var hotLoops = map[string]string{
+	"one":  "total = total + i * 3 % 7",
+	"two":  "total = total + i * i % (i + 1)",
+	"text": "total = total + len('%s-%d' % ('x', i))",
+}
 
-// BenchmarkHotLoop is three operators a turn, two of which are checked.
+// BenchmarkHotLoop compares loops of checked operators with the interpreter's own.
 func BenchmarkHotLoop(b *testing.B) {
+	for name, turn := range hotLoops {
+		b.Run(name, func(b *testing.B) {
+			bench(b, "\ndef run():\n    total = 0\n    for i in range(300000):\n        "+turn+"\n    return total\n")
+		})
+	}
+}
+
+func bench(b *testing.B, hotLoop string) {
 	b.Run("checked", func(b *testing.B) {
 		m, err := loaded(b, hotLoop)
 		if err != nil {

@@ -365,18 +365,33 @@ func (c *Cache) compile(label, src, names string, predeclared starlark.StringDic
 	if m != nil {
 		return m, nil
 	}
-	f, err := options().Parse(Filename(label), src, 0)
+	m, err := compile(label, src, predeclared.Has)
 	if err != nil {
-		return nil, err
-	}
-	m = &Module{Label: label, Source: src, Doc: docstring(f), Globals: globals(f)}
-	check(f, predeclared.Has)
-	if m.Program, err = starlark.FileProgram(f, predeclared.Has); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
 	c.m[key] = m
 	c.mu.Unlock()
+	return m, nil
+}
+
+// compile parses, rewrites and resolves a module. A source that one of them
+// panics on is an error of that source.
+func compile(label, src string, has func(string) bool) (m *Module, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			m, err = nil, diag.Usagef(Filename(label), "can't be compiled: %v", p)
+		}
+	}()
+	f, err := options().Parse(Filename(label), src, 0)
+	if err != nil {
+		return nil, err
+	}
+	m = &Module{Label: label, Source: src, Doc: docstring(f), Globals: globals(f)}
+	check(f, has)
+	if m.Program, err = starlark.FileProgram(f, has); err != nil {
+		return nil, err
+	}
 	return m, nil
 }
 

@@ -47,7 +47,7 @@ import (
 const (
 	memory  = 256 << 20
 	address = 16 << 30
-	stall   = time.Second
+	stall   = 3 * time.Second
 )
 
 // child runs one input as the command line would, on a simulated cluster, with

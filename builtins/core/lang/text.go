@@ -126,11 +126,18 @@ func reBuiltins() []*builtin.Spec {
 // maxMatches bounds what is found in one text.
 const maxMatches = 1_000_000
 
-// replaceAll is ReplaceAllString that stops where the result gets too long.
+// replaceAll is ReplaceAllString that stops where the result gets too long. Each
+// match is held with the places of all its groups, so that more groups make for
+// fewer matches.
 func replaceAll(re *regexp.Regexp, a *replaceArgs) (any, error) {
+	most := maxMatches / (re.NumSubexp() + 1)
+	found := re.FindAllStringSubmatchIndex(a.Text, most+1)
+	if len(found) > most {
+		return nil, diag.Usagef("re.replace", "found more than %d matches, want at most that", most)
+	}
 	var out []byte
 	at := 0
-	for _, m := range re.FindAllStringSubmatchIndex(a.Text, maxMatches+1) {
+	for _, m := range found {
 		out = append(out, a.Text[at:m[0]]...)
 		if n := len(out) + len(a.By) + strings.Count(a.By, "$")*(m[1]-m[0]); n > maxText {
 			return nil, diag.Usagef("re.replace", "would give about %d bytes, want at most %d", n, maxText)

@@ -19,9 +19,9 @@ import (
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/loader"
+	"rutter.dev/rutter/runtime/plain"
 	"rutter.dev/rutter/runtime/plan"
 	"rutter.dev/rutter/runtime/policy"
-	"rutter.dev/rutter/runtime/plain"
 	"rutter.dev/rutter/stdlib"
 )
 

@@ -39,11 +39,28 @@ func check(f *syntax.File, has func(string) bool) {
 	if !has(CheckedTimes) || !has(CheckedPercent) || !has(CheckedMethods) {
 		return
 	}
-	c := &checker{}
-	f.Stmts = c.stmts(f.Stmts)
+	c := &checker{used: map[string]bool{}}
+	stmts := c.stmts(f.Stmts)
+	at := syntax.MakePosition(&f.Path, 1, 1)
+	f.Stmts = nil
+	for _, name := range []string{CheckedTimes, CheckedPercent, CheckedMethods} {
+		if c.used[name] {
+			f.Stmts = append(f.Stmts, &syntax.AssignStmt{OpPos: at, Op: syntax.EQ, LHS: ident(global(name), at), RHS: ident(name, at)})
+		}
+	}
+	f.Stmts = append(f.Stmts, stmts...)
 }
 
-type checker struct{ temps int }
+// checker rewrites one module. used are the checked forms that it calls: each is
+// a global of the module, which is found by an index, where a predeclared name is
+// looked up in a map every time.
+type checker struct {
+	temps int
+	used  map[string]bool
+}
+
+// global is the name under which a module holds a checked form.
+func global(name string) string { return "0" + name }
 
 func (c *checker) stmts(in []syntax.Stmt) []syntax.Stmt {
 	if in == nil {
@@ -128,7 +145,7 @@ func (c *checker) assign(s *syntax.AssignStmt) []syntax.Stmt {
 	default: // no place to assign to: the compiler says so
 		return []syntax.Stmt{s}
 	}
-	s.Op, s.RHS = syntax.EQ, call(op.String(), s.OpPos, read, s.RHS)
+	s.Op, s.RHS = syntax.EQ, c.call(op.String(), s.OpPos, read, s.RHS)
 	return append(before, s)
 }
 
@@ -150,7 +167,7 @@ func (c *checker) expr(e syntax.Expr) syntax.Expr {
 	case *syntax.DotExpr:
 		e.X = c.expr(e.X)
 		if CheckedMethod(e.Name.Name) {
-			e.X = call(CheckedMethods, e.Dot, e.X)
+			e.X = c.call(CheckedMethods, e.Dot, e.X)
 		}
 	case *syntax.IndexExpr:
 		e.X, e.Y = c.expr(e.X), c.expr(e.Y)
@@ -226,7 +243,7 @@ func (c *checker) binary(e *syntax.BinaryExpr) syntax.Expr {
 		b.X, b.Y = x, c.expr(b.Y)
 		x = b
 		if (b.Op == syntax.STAR || b.Op == syntax.PERCENT) && !harmless(b.Op, b.X, b.Y) {
-			x = call(b.Op.String(), b.OpPos, b.X, b.Y)
+			x = c.call(b.Op.String(), b.OpPos, b.X, b.Y)
 		}
 	}
 	return x
@@ -274,8 +291,9 @@ func again(e syntax.Expr) syntax.Expr {
 	return ident(id.Name, id.NamePos)
 }
 
-func call(name string, at syntax.Position, args ...syntax.Expr) *syntax.CallExpr {
-	return &syntax.CallExpr{Fn: ident(name, at), Lparen: at, Args: args, Rparen: at}
+func (c *checker) call(name string, at syntax.Position, args ...syntax.Expr) *syntax.CallExpr {
+	c.used[name] = true
+	return &syntax.CallExpr{Fn: ident(global(name), at), Lparen: at, Args: args, Rparen: at}
 }
 
 // Hide takes what rewriting added out of a module's globals: the names that no

@@ -57,7 +57,18 @@ func watched(t *starlark.Thread, fn func() (starlark.Value, error)) (starlark.Va
 			if !w.g.activity.Leave() {
 				continue
 			}
-			return nil, &starlark.EvalError{Msg: "one operation went on", CallStack: stackOf(t)}
+			gone := &starlark.EvalError{Msg: "one operation went on", CallStack: stackOf(t)}
+			if len(gone.CallStack) > 0 {
+				return nil, gone
+			}
+			select { // it moves after all, and so it ends, and says where
+			case r := <-done:
+				if r.err != nil {
+					return nil, r.err
+				}
+			case <-time.After(short):
+			}
+			return nil, gone
 		}
 	}
 }

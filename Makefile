@@ -14,7 +14,7 @@ ISTIO   := builtins/istioctl|cmd/|tests
 SWEPT   := runbooks/istio/in-place_test.star --run '^test_small_mesh$$' --sweep
 CASES   ?= 2000
 
-.PHONY: help build release reproduce gosec hostile demo test sweep race check e2e cluster-up cluster-down golden bench clean
+.PHONY: help build hostile demo test sweep race check e2e cluster-up cluster-down golden bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,15 +23,6 @@ build: bin/rutter ## build bin/rutter
 
 bin/rutter: FORCE
 	$(GO) build -ldflags '$(LDFLAGS)' -o $@ ./cmd/rutter
-
-release: ## build bin/release for linux and darwin on amd64 and arm64, with SBOMs and checksums
-	VERSION=$(VERSION) .ci/release
-
-reproduce: ## build the release of this machine's platform twice, from two folders, and compare the bytes
-	VERSION=$(VERSION) .ci/reproduce
-
-gosec: ## look for insecure Go with gosec
-	.ci/gosec
 
 hostile: ## run the hostile inputs: each in a process of its own, within a memory limit
 	$(GOTEST) -count=1 ./tests/hostile

@@ -290,10 +290,11 @@ func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal,
 	if err := a.sameKey(begin, sealer); err != nil {
 		return err
 	}
-	return carry(h, host.Session{
+	err = carry(h, host.Session{
 		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers), Policy: inForce(p), Knowledge: known, Sealer: sealer, Lock: a.locking(t),
 		Evidence: evidenceIn(dir), Analyze: istioctl.Mistakes, Conform: plan.Conform,
 	})
+	return errors.Join(err, a.tell(ctx, p, t, j))
 }
 
 // findRun is the run that the argument names, the latest without one.

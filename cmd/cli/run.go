@@ -183,10 +183,11 @@ func (a *app) begin(ctx context.Context, f *runFlags, p *policy.Policy, renderer
 	if err != nil {
 		return err
 	}
-	return carry(host.Session{
+	err = carry(host.Session{
 		Env: r.env, Cluster: r.client, Journal: j, Sink: sink, Approver: a.approver(&f.answers),
 		Policy: inForce(p), Knowledge: known, Sealer: sealer, Lock: a.locking(&f.target), Invocation: inv, Evidence: evidenceIn(dir), Analyze: istioctl.Mistakes, Conform: plan.Conform,
 	})
+	return errors.Join(err, a.tell(ctx, p, &f.target, j))
 }
 
 // lateClock is the journal's clock: the machine's until the cluster is reached,

@@ -3,16 +3,14 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
-	"os"
 	"path/filepath"
 	"runtime"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/policy"
 	"rutter.dev/rutter/runtime/toolchain"
 )
 
@@ -162,47 +160,26 @@ func (a *app) toolchain(f *toolchainFlags) (*toolchain.Toolchain, error) {
 	for _, dir := range f.folders {
 		o.Folders = append(o.Folders, a.abs(dir))
 	}
-	policy := filepath.Join(root, "rutter.yaml")
+	file := filepath.Join(root, policy.Name)
 	if f.policy != "" {
-		policy = a.abs(f.policy)
+		file = a.abs(f.policy)
 	}
-	rules, err := toolchainRules(policy, f.policy != "")
+	rules, err := toolchainRules(file, f.policy != "")
 	o.Rules = rules
 	return toolchain.New(o), err
 }
 
-// toolchainRules reads the section toolchain of a policy file; the other
-// sections are for who runs runbooks.
+// toolchainRules is what the policy file says of istioctl; rules and signers are
+// for who runs runbooks.
 func toolchainRules(path string, must bool) (toolchain.Rules, error) {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) && !must {
+	if !must && !exists(path) {
 		return toolchain.Rules{}, nil
 	}
+	p, err := policy.ReadFile(path)
 	if err != nil {
-		return toolchain.Rules{}, diag.Usagef(path, "%v", err)
+		return toolchain.Rules{}, err
 	}
-	var doc struct {
-		Toolchain *yamlNode `json:"toolchain"`
-	}
-	if err := yaml.Unmarshal(b, &doc); err != nil {
-		return toolchain.Rules{}, diag.Usagef(path, "%v", err)
-	}
-	var rules toolchain.Rules
-	if doc.Toolchain != nil {
-		if err := yaml.UnmarshalStrict(*doc.Toolchain, &rules); err != nil {
-			return toolchain.Rules{}, diag.Usagef(path, "toolchain: %v", err)
-		}
-	}
-	return rules, nil
-}
-
-// yamlNode keeps a part of a document as it is (JSON, which is YAML).
-type yamlNode []byte
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (n *yamlNode) UnmarshalJSON(b []byte) error {
-	*n = append((*n)[:0], b...)
-	return nil
+	return p.Toolchain, nil
 }
 
 // abs is a path from where the command was given.

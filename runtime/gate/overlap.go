@@ -15,7 +15,15 @@ import (
 // overlaps finds the pods that a written injection webhook selects besides
 // another one, and did not before. Where a namespace that is there is hit, it
 // blocks, as istioctl refuses such a tag; where none is, it warns.
+//
+// The other webhooks are taken as the whole call leaves them: whoever moves the
+// default tag has two that select the same pods for the moment between switching
+// the new one on and the old one off, in which the other order would inject none.
+// Of one revision the second finds the pod injected, and leaves it as it is.
 func overlaps(w world, e *effect.Effect) ([]Finding, error) {
+	if e.Ref.Kind != mutatingKind.Kind {
+		return nil, nil // a validating webhook injects nothing
+	}
 	after, err := mesh.InjectorsOf(e.Intended())
 	if err != nil {
 		return nil, err
@@ -33,7 +41,9 @@ func overlaps(w world, e *effect.Effect) ([]Finding, error) {
 		return nil, fmt.Errorf("injection webhooks: %w", err)
 	}
 	for _, c := range configs {
-		if c.GetName() == e.Ref.Name {
+		ref := cluster.RefOf(c)
+		ref.Group, ref.Version, ref.Kind = mutatingKind.Group, mutatingKind.Version, mutatingKind.Kind
+		if c = w.left(ref, c); c == nil || ref.Name == e.Ref.Name {
 			continue
 		}
 		in, err := mesh.InjectorsOf(c)

@@ -50,6 +50,22 @@ func (w world) after(ref cluster.Ref, o *cluster.Object) (now *cluster.Object, t
 	return o, touched
 }
 
+// left is the object as the whole call leaves it, nil if that deletes it.
+func (w world) left(ref cluster.Ref, o *cluster.Object) *cluster.Object {
+	for _, p := range w.run.Call {
+		switch {
+		case p.Ref.ID() != ref.ID():
+		case p.Verb == effect.Delete:
+			o = nil
+		default:
+			if i := p.Intended(); i != nil {
+				o = i
+			}
+		}
+	}
+	return o
+}
+
 // objects lists objects of a kind as the earlier effects leave them.
 func (w world) objects(gvk schema.GroupVersionKind, o cluster.ListOptions) ([]*cluster.Object, error) {
 	got, err := w.run.Seen.objects(w.ctx, w.r, gvk, o)

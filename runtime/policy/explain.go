@@ -24,6 +24,7 @@ func (p *Policy) Explain(now time.Time) string {
 	section("Gates", p.gates(now))
 	section("Health", p.health())
 	section("Told", p.told())
+	section("Istioctl", p.fetched())
 	if b.Len() == 0 {
 		return "the policy demands nothing beyond the gates' own rules\n"
 	}
@@ -220,6 +221,20 @@ func (p *Policy) health() []string {
 	}
 	if n := p.Thresholds.MaxNotReady; n != nil {
 		out = append(out, fmt.Sprintf("at most %d pods not ready", *n))
+	}
+	return out
+}
+
+func (p *Policy) fetched() []string {
+	var out []string
+	if p.Toolchain.Mirror != "" {
+		out = append(out, "is fetched from "+p.Toolchain.Mirror)
+	}
+	if hosts := p.Toolchain.RedirectHosts; len(hosts) > 0 {
+		out = append(out, "may be redirected to "+strings.Join(hosts, ", "))
+	}
+	if p.Toolchain.TrustOnFirstUse {
+		out = append(out, "is trusted at its first use, where rutter.lock has no pin")
 	}
 	return out
 }

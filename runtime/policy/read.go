@@ -18,6 +18,7 @@ import (
 	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/loader"
+	"rutter.dev/rutter/runtime/toolchain"
 )
 
 // Name is what a policy file is called where none is named.
@@ -33,6 +34,8 @@ type Policy struct {
 	Path string
 	// Zone is the file's own, by which times are shown; nil where it names none.
 	Zone *time.Location
+	// Toolchain says from where istioctl may be fetched.
+	Toolchain toolchain.Rules
 	// Rules are the names of the organization's rules, in the order in which
 	// they judge.
 	Rules []string
@@ -82,7 +85,7 @@ func parse(name, text string) (*Policy, []named, error) {
 		return nil, nil, err
 	}
 	f.policy.Digest = digest(text)
-	return &Policy{Policy: f.policy, Path: name, Zone: f.zone}, f.rules, nil
+	return &Policy{Policy: f.policy, Path: name, Zone: f.zone, Toolchain: f.toolchain}, f.rules, nil
 }
 
 func digest(parts ...string) string {
@@ -91,6 +94,17 @@ func digest(parts ...string) string {
 		_, _ = fmt.Fprintf(h, "%d:%s", len(p), p) // a hash takes everything
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil))
+}
+
+// ReadFile reads a policy file alone, without the rules and signers that it names:
+// for what runs no runbook. Every problem of the file is in the error.
+func ReadFile(name string) (*Policy, error) {
+	text, _, err := readFile(name)
+	if err != nil {
+		return nil, &diag.Error{Code: diag.Usage, Subject: name, Problem: "cannot read the policy", Err: err, Changed: "nothing"}
+	}
+	p, _, err := parse(name, text)
+	return p, err
 }
 
 // Read reads a policy file and its rules, which it finds in the file's folder

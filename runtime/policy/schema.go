@@ -10,13 +10,15 @@ import (
 
 	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/gate"
+	"rutter.dev/rutter/runtime/toolchain"
 )
 
 // file is what a policy file says, with what is to be read beside it.
 type file struct {
-	policy gate.Policy
-	rules  []named // .star files, relative to the policy's folder
-	zone   *time.Location
+	policy    gate.Policy
+	rules     []named // .star files, relative to the policy's folder
+	zone      *time.Location
+	toolchain toolchain.Rules
 }
 
 // named is a text of the file and where it is.
@@ -54,6 +56,7 @@ func (d *document) read(root *node) *file {
 		key{"notify", false, func(n *node) { p.Notify = d.notify(n) }},
 		key{"signers", false, func(n *node) { p.Signers = d.text(n, "a file of allowed signers") }},
 		key{"rules", false, func(n *node) { f.rules = d.ruleFiles(n) }},
+		key{"toolchain", false, func(n *node) { f.toolchain = d.toolchain(n) }},
 	)
 	for _, read := range later {
 		read()
@@ -337,6 +340,18 @@ func (d *document) notify(n *node) []gate.Notify {
 		out = append(out, t)
 	})
 	return out
+}
+
+// toolchain reads from where istioctl may be fetched.
+func (d *document) toolchain(n *node) toolchain.Rules {
+	var r toolchain.Rules
+	d.mapping(
+		n,
+		key{"mirror", false, func(n *node) { r.Mirror = d.url(n) }},
+		key{"redirectHosts", false, func(n *node) { r.RedirectHosts = d.texts(n, "names of hosts") }},
+		key{"trustOnFirstUse", false, func(n *node) { r.TrustOnFirstUse = d.word(n, "true", "false") == "true" }},
+	)
+	return r
 }
 
 // statuses are the ends of a run that can be told of.

@@ -197,9 +197,26 @@ spec:
 			return nil, fmt.Errorf("%s: %w", cluster.RefOf(o), err)
 		}
 	}
+	// The default tag was moved to it once, and back; validation was left with it.
+	validator := &cluster.Object{}
+	if err := validator.UnmarshalJSON([]byte(leftValidator)); err != nil {
+		return nil, err
+	}
+	if _, err := client.Apply(ctx, validator, cluster.ApplyOptions{Manager: mesh.InstallManager, Force: true}); err != nil {
+		return nil, err
+	}
 	c.Advance(2 * time.Minute)
 	return c, nil
 }
+
+const leftValidator = `{
+"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+"metadata": {"name": "istiod-default-validator", "labels": {"app": "istiod", "istio": "istiod", "istio.io/tag": "default"}},
+"webhooks": [{
+  "name": "validation.istio.io", "failurePolicy": "Ignore", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+  "clientConfig": {"service": {"name": "istiod-old", "namespace": "istio-system", "path": "/validate"}},
+  "rules": [{"operations": ["CREATE", "UPDATE"], "apiGroups": ["networking.istio.io"], "apiVersions": ["*"], "resources": ["*"]}]
+}]}`
 
 func connect(c *sim.Cluster) (*cluster.Client, error) {
 	return cluster.New(c.Config(), "sim", c.Clock(), cluster.ClientOptions{})

@@ -31,7 +31,7 @@ demo: bin/rutter ## build, then upgrade a simulated mesh with the in-place runbo
 	./bin/rutter run runbooks/istio/in-place.star --set to=1.31.0 --sim mesh,istio=1.30.3,workloads=60,seed=1 --yes
 
 test: ## run every test, golden tests of the runbooks included
-	$(GOTEST) ./...
+	$(GOTEST) -timeout 40m ./...
 	$(MAKE) --no-print-directory bin/rutter
 	./bin/rutter test runbooks stdlib
 	./bin/rutter test $(SWEPT) --cases 24
@@ -40,7 +40,7 @@ sweep: bin/rutter ## fault sweep of the in-place upgrade: every request failing,
 	./bin/rutter test $(SWEPT) --cases $(CASES)
 
 race: ## run the tests under the race detector (packages that don't link Istio)
-	$(GOTEST) -race $$($(GO) list ./... | grep -vE '$(ISTIO)')
+	$(GOTEST) -timeout 40m -race $$($(GO) list ./... | grep -vE '$(ISTIO)')
 
 check: ## format, vet, staticcheck, and known vulnerabilities where their database can be reached
 	@out=$$($(GO) tool gofumpt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofumpt-formatted (go tool gofumpt -w FILE):"; echo "$$out"; exit 1; fi

@@ -37,8 +37,10 @@ func binary(t *testing.T) string {
 	if path, err := exec.LookPath("prometheus"); err == nil {
 		return path
 	}
-	if out, err := exec.Command("apt-get", "install", "-y", "--no-install-recommends", "prometheus").CombinedOutput(); err != nil {
-		t.Fatalf("prometheus is not installed, and apt-get says: %v\n%s", err, out)
+	for _, args := range [][]string{{"update"}, {"install", "-y", "--no-install-recommends", "prometheus"}} {
+		if out, err := exec.Command("apt-get", args...).CombinedOutput(); err != nil {
+			t.Fatalf("prometheus is not installed, and apt-get %s says: %v\n%s", args[0], err, out)
+		}
 	}
 	path, err := exec.LookPath("prometheus")
 	if err != nil {

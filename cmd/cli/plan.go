@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -81,24 +80,9 @@ func (a *app) plan(ctx context.Context, f *planFlags, name string) error {
 	if err != nil {
 		return err
 	}
-	l, root, err := a.source(name, f.root, h.Cache)
+	f.target.Runbook = name
+	rb, held, err := a.load(ctx, h, &f.target, f.root)
 	if err != nil {
-		return err
-	}
-	defer closeQuietly(l)
-	path := name
-	if root != "" && !filepath.IsAbs(name) {
-		path = filepath.Join(a.env.Workdir, name)
-	}
-	held, err := a.policyFor(ctx, h, &f.target, root, l)
-	if err != nil {
-		return err
-	}
-	rb, err := h.Load(ctx, l)
-	if err != nil {
-		return err
-	}
-	if err := a.vouched(held, root, path, rb.Bundle); err != nil {
 		return err
 	}
 	file, err := paramFile(f.params)
@@ -118,7 +102,7 @@ func (a *app) plan(ctx context.Context, f *planFlags, name string) error {
 		return err
 	}
 	p, err := plan.Rehearse(ctx, plan.Rehearsal{
-		Host: h, Runbook: rb, Params: params, Twin: t, Policy: inForce(held).Rehearsed(), Knowledge: known, Workdir: a.env.Workdir, Analyze: istioctl.Mistakes, Path: path, Root: root,
+		Host: h, Runbook: rb, Params: params, Twin: t, Policy: inForce(held).Rehearsed(), Knowledge: known, Workdir: a.env.Workdir, Analyze: istioctl.Mistakes, Path: f.target.Runbook, Root: f.target.Root,
 	})
 	if err != nil {
 		return err

@@ -93,24 +93,9 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	l, root, err := a.source(name, f.root, h.Cache)
+	f.target.Runbook = name
+	rb, p, err := a.load(ctx, h, &f.target, f.root)
 	if err != nil {
-		return err
-	}
-	defer closeQuietly(l)
-	f.target.Runbook, f.target.Root = name, root
-	if root != "" && !filepath.IsAbs(name) {
-		f.target.Runbook = filepath.Join(a.env.Workdir, name)
-	}
-	p, err := a.policyFor(ctx, h, &f.target, root, l)
-	if err != nil {
-		return err
-	}
-	rb, err := h.Load(ctx, l)
-	if err != nil {
-		return err
-	}
-	if err := a.vouched(p, root, f.target.Runbook, rb.Bundle); err != nil {
 		return err
 	}
 	file, err := paramFile(f.params)
@@ -133,6 +118,30 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 		}
 		return h.Run(ctx, a.hard, s, rb, params)
 	})
+}
+
+// load reads the runbook that t names, with the policy that it is held to, and
+// keeps in t where both are. root is the folder that it may load from, "" for its own.
+func (a *app) load(ctx context.Context, h *host.Host, t *target, root string) (*host.Runbook, *policy.Policy, error) {
+	name := t.Runbook
+	l, root, err := a.source(name, root, h.Cache)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer closeQuietly(l)
+	t.Root = root
+	if root != "" && !filepath.IsAbs(name) {
+		t.Runbook = filepath.Join(a.env.Workdir, name)
+	}
+	p, err := a.policyFor(ctx, h, t, root, l)
+	if err != nil {
+		return nil, nil, err
+	}
+	rb, err := h.Load(ctx, l)
+	if err != nil {
+		return nil, nil, err
+	}
+	return rb, p, a.vouched(p, root, t.Runbook, rb.Bundle)
 }
 
 // begin makes the run's folder, reaches the cluster and carries the run out.

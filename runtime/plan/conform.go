@@ -2,6 +2,8 @@ package plan
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -87,13 +89,14 @@ func times(n int) string {
 }
 
 func (f *InForce) refuse(step string, e *effect.Effect) []gate.Finding {
-	for _, p := range f.about[step+"\x00"+e.Ref.ID()] {
+	if planned := f.about[step+"\x00"+e.Ref.ID()]; len(planned) > 0 {
+		p := planned[0]
 		if p.Verb != e.Verb {
 			return refusal(fmt.Sprintf("the saved plan has %s of it in step %q, not %s", p.Verb, step, e.Verb), "what was planned")
 		}
 		return refusal(fmt.Sprintf("the saved plan has another change of it in step %q (%s, now %s)", step, short(p.Identity), short(Identify(e))), "what was planned")
 	}
-	for at := range f.about {
+	for _, at := range slices.Sorted(maps.Keys(f.about)) {
 		if other, ok := strings.CutSuffix(at, "\x00"+e.Ref.ID()); ok {
 			return refusal(fmt.Sprintf("the saved plan changes it in step %q, not in step %q", other, step), "what was planned")
 		}

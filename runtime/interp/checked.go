@@ -76,6 +76,44 @@ func repeated(v starlark.Value, by starlark.Int) error {
 	return nil
 }
 
+// plus is x + y.
+func plus(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
+	if err := summed(t, "+", args[0], args[1]); err != nil {
+		return nil, err
+	}
+	return starlark.Binary(syntax.PLUS, args[0], args[1])
+}
+
+// more is y, where x += y.
+func more(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
+	return args[1], summed(t, "+=", args[0], args[1])
+}
+
+// summed refuses a sum that is longer than one operation may make. A few doublings
+// take all the memory there is, in less time than it takes to look.
+func summed(t *starlark.Thread, name string, x, y starlark.Value) error {
+	most, unit, n := 0, "", 0
+	switch x := x.(type) {
+	case starlark.String:
+		most, unit, n = value.MaxText, "bytes", len(x)
+	case starlark.Bytes:
+		most, unit, n = value.MaxText, "bytes", len(x)
+	case starlark.Sequence:
+		most, unit, n = value.MaxElems, "elements", x.Len()
+	default:
+		return nil
+	}
+	more := max(starlark.Len(y), 0)
+	if unit == "elements" {
+		more = elements(y, most)
+	}
+	if n+more > most {
+		return diag.Usagef(name, "would give %d %s, want at most %d", n+more, unit, most)
+	}
+	charge(t, more/64)
+	return nil
+}
+
 // percent is x % y: of a string, formatting.
 func percent(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
 	x, y := args[0], args[1]

@@ -81,6 +81,8 @@ type guard struct {
 	output   int
 	budget   atomic.Pointer[BudgetError]
 	activity *builtin.Activity
+	heap     heap      // looked at by the thread itself
+	looked   time.Time // when
 }
 
 const guardKey = "rutter.guard"
@@ -93,11 +95,12 @@ const beat = 1000
 
 // newThread makes a thread within limits. release must be called when it ends.
 func newThread(ctx context.Context, name string, loading bool, l Limits, print PrintFunc) (t *starlark.Thread, release func()) {
-	g := &guard{loading: loading, ctx: ctx, limits: l, activity: &builtin.Activity{}}
+	g := &guard{loading: loading, ctx: ctx, limits: l, activity: &builtin.Activity{}, heap: newHeap()}
 	t = &starlark.Thread{Name: name}
 	t.SetMaxExecutionSteps(beat)
 	t.OnMaxSteps = func(t *starlark.Thread) {
 		g.activity.Beat()
+		g.look(t)
 		if t.Steps >= l.Steps {
 			g.exhaust(t, "computation steps", l.Steps)
 		}
@@ -113,6 +116,18 @@ func newThread(ctx context.Context, name string, loading bool, l Limits, print P
 	t.SetLocal(builtin.ActivityKey, g.activity)
 	stop := context.AfterFunc(ctx, func() { t.Cancel(context.Cause(ctx).Error()) })
 	return t, func() { stop() }
+}
+
+// look is what the watcher does too, which may not get a processor in time.
+func (g *guard) look(t *starlark.Thread) {
+	now := time.Now()
+	if g.limits.Memory == 0 || now.Sub(g.looked) < look {
+		return
+	}
+	g.looked = now
+	if g.heap.bytes() > muchOf(g.limits.Memory) {
+		g.exhaust(t, "MiB of memory", g.limits.Memory>>20)
+	}
 }
 
 // write counts bytes of output, and reports whether the thread may write them.

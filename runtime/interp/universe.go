@@ -31,6 +31,8 @@ func Universe() starlark.StringDict {
 
 		loader.CheckedTimes:   starlark.NewBuiltin("*", times),
 		loader.CheckedPercent: starlark.NewBuiltin("%", percent),
+		loader.CheckedPlus:    starlark.NewBuiltin("+", plus),
+		loader.CheckedMore:    starlark.NewBuiltin("+=", more),
 		loader.CheckedMethods: starlark.NewBuiltin(".", methodsOf),
 
 		"getattr": starlark.NewBuiltin("getattr", checkedGetattr),
@@ -153,8 +155,10 @@ func checkedGetattr(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple
 	inner := starlark.Universe["getattr"].(*starlark.Builtin)
 	if len(args) >= 2 {
 		name, _ := starlark.AsString(args[1])
-		if s, ok := args[0].(starlark.String); ok && loader.CheckedMethod(name) {
-			return checkedText(s).Attr(name)
+		if x, ok := checkedForm(args[0]).(starlark.HasAttrs); ok && loader.CheckedMethod(name) {
+			if v, err := x.Attr(name); v != nil || err != nil {
+				return v, err
+			}
 		}
 	}
 	return inner.CallInternal(t, args, kwargs)
@@ -162,10 +166,37 @@ func checkedGetattr(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple
 
 // methodsOf is x as what its methods are taken from.
 func methodsOf(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
-	if s, ok := args[0].(starlark.String); ok {
-		return checkedText(s), nil
+	return checkedForm(args[0]), nil
+}
+
+func checkedForm(x starlark.Value) starlark.Value {
+	switch x := x.(type) {
+	case starlark.String:
+		return checkedText(x)
+	case *starlark.List:
+		return checkedList{x}
 	}
-	return args[0], nil
+	return x
+}
+
+// checkedList is a list of which methods are taken. No script ever holds one.
+type checkedList struct{ *starlark.List }
+
+// Attr is the method, with a look at sizes in front.
+func (l checkedList) Attr(name string) (starlark.Value, error) {
+	v, err := l.List.Attr(name)
+	inner, ok := v.(*starlark.Builtin)
+	if !ok || name != "extend" {
+		return v, err
+	}
+	return starlark.NewBuiltin(name, func(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+		if len(args) == 1 {
+			if err := summed(t, name, l.List, args[0]); err != nil {
+				return nil, err
+			}
+		}
+		return inner.CallInternal(t, args, kwargs)
+	}).BindReceiver(l.List), nil
 }
 
 // checkedText is a string of which methods are taken. No script ever holds one.

@@ -76,21 +76,19 @@ func watched(t *starlark.Thread, fn func() (starlark.Value, error)) (starlark.Va
 // watch is what the watcher of a thread remembers between two looks. Times are
 // those of cpuTime.
 type watch struct {
-	t      *starlark.Thread
-	g      *guard
-	memory []metrics.Sample
-	beats  uint64
-	since  time.Duration // of the last sign of life
-	told   time.Duration // when it was seen that the thread is to stop; 0: not yet
+	t     *starlark.Thread
+	g     *guard
+	heap  heap
+	beats uint64
+	since time.Duration // of the last sign of life
+	told  time.Duration // when it was seen that the thread is to stop; 0: not yet
 	// collected is closed when garbage has been; nil where nobody collects.
 	collected chan struct{}
 }
 
 func newWatch(t *starlark.Thread) *watch {
 	g, _ := t.Local(guardKey).(*guard)
-	return &watch{t: t, g: g, since: cpuTime(time.Now()), memory: []metrics.Sample{
-		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"},
-	}}
+	return &watch{t: t, g: g, since: cpuTime(time.Now()), heap: newHeap()}
 }
 
 // over tells the thread to stop where it is beyond its limits, and reports
@@ -130,11 +128,11 @@ func (w *watch) full() bool {
 	if limit == 0 {
 		return false
 	}
-	n := w.bytes()
+	n := w.heap.bytes()
 	if n <= limit {
 		return false
 	}
-	if n > limit+limit/2 || w.told != 0 {
+	if n > muchOf(limit) || w.told != 0 {
 		return true
 	}
 	if w.collected == nil {
@@ -149,15 +147,25 @@ func (w *watch) full() bool {
 	select {
 	case <-w.collected:
 		w.collected = nil
-		return w.bytes() > limit
+		return w.heap.bytes() > limit
 	default:
 		return false
 	}
 }
 
-func (w *watch) bytes() uint64 {
-	metrics.Read(w.memory)
-	return w.memory[0].Value.Uint64() + w.memory[1].Value.Uint64()
+// muchOf is how much may be taken by garbage together with what is in use.
+func muchOf(limit uint64) uint64 { return limit + limit/2 }
+
+// heap reads how much memory the process takes.
+type heap []metrics.Sample
+
+func newHeap() heap {
+	return heap{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
+}
+
+func (h heap) bytes() uint64 {
+	metrics.Read(h)
+	return h[0].Value.Uint64() + h[1].Value.Uint64()
 }
 
 // stackOf is the call stack of a thread that is in one operation. Nothing

@@ -2,6 +2,7 @@ package loader
 
 import (
 	"fmt"
+	"slices"
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
@@ -14,16 +15,24 @@ const (
 	CheckedTimes = "*"
 	// CheckedPercent is called as x % y.
 	CheckedPercent = "%"
+	// CheckedPlus is called as x + y.
+	CheckedPlus = "+"
+	// CheckedMore is called with x and y where x += y, and gives y: a list that is
+	// added to stays the same one.
+	CheckedMore = "+="
 	// CheckedMethods is called on what stands before the dot of one of the
 	// methods in CheckedMethod, and gives what the method is taken from.
 	CheckedMethods = ".checked"
 )
 
-// CheckedMethod reports whether a method of strings is taken through
+// checkedNames are all of them.
+var checkedNames = []string{CheckedTimes, CheckedPercent, CheckedPlus, CheckedMore, CheckedMethods}
+
+// CheckedMethod reports whether a method of strings or lists is taken through
 // CheckedMethods.
 func CheckedMethod(name string) bool {
 	switch name {
-	case "join", "replace", "format", "split", "rsplit", "splitlines":
+	case "join", "replace", "format", "split", "rsplit", "splitlines", "extend":
 		return true
 	}
 	return false
@@ -36,14 +45,14 @@ func CheckedMethod(name string) bool {
 // parenthesis, and is given the operator's place for it. has says which
 // predeclared names there are; without the checked forms nothing is rewritten.
 func check(f *syntax.File, has func(string) bool) {
-	if !has(CheckedTimes) || !has(CheckedPercent) || !has(CheckedMethods) {
+	if slices.ContainsFunc(checkedNames, func(name string) bool { return !has(name) }) {
 		return
 	}
 	c := &checker{used: map[string]bool{}}
 	stmts := c.stmts(f.Stmts)
 	at := syntax.MakePosition(&f.Path, 1, 1)
 	f.Stmts = nil
-	for _, name := range []string{CheckedTimes, CheckedPercent, CheckedMethods} {
+	for _, name := range checkedNames {
 		if c.used[name] {
 			f.Stmts = append(f.Stmts, &syntax.AssignStmt{OpPos: at, Op: syntax.EQ, LHS: ident(global(name), at), RHS: ident(name, at)})
 		}
@@ -115,11 +124,14 @@ func (c *checker) branches(s *syntax.IfStmt) {
 	}
 }
 
-// assign rewrites x *= y as x = x * y, with what x is taken from evaluated once,
-// before y, as it would have been.
+// assign rewrites x *= y as x = x * y, and x += y as x += y once their sizes were
+// looked at, with what x is taken from evaluated once, before y, as it would have
+// been.
 func (c *checker) assign(s *syntax.AssignStmt) []syntax.Stmt {
 	s.LHS, s.RHS = c.expr(s.LHS), c.expr(s.RHS)
-	op, ok := map[syntax.Token]syntax.Token{syntax.STAR_EQ: syntax.STAR, syntax.PERCENT_EQ: syntax.PERCENT}[s.Op]
+	op, ok := map[syntax.Token]syntax.Token{
+		syntax.STAR_EQ: syntax.STAR, syntax.PERCENT_EQ: syntax.PERCENT, syntax.PLUS_EQ: syntax.PLUS,
+	}[s.Op]
 	if !ok || harmless(op, nil, s.RHS) {
 		return []syntax.Stmt{s}
 	}
@@ -145,7 +157,11 @@ func (c *checker) assign(s *syntax.AssignStmt) []syntax.Stmt {
 	default: // no place to assign to: the compiler says so
 		return []syntax.Stmt{s}
 	}
-	s.Op, s.RHS = syntax.EQ, c.call(op.String(), s.OpPos, read, s.RHS)
+	if op == syntax.PLUS {
+		s.RHS = c.call(CheckedMore, s.OpPos, read, s.RHS)
+	} else {
+		s.Op, s.RHS = syntax.EQ, c.call(op.String(), s.OpPos, read, s.RHS)
+	}
 	return append(before, s)
 }
 
@@ -242,7 +258,7 @@ func (c *checker) binary(e *syntax.BinaryExpr) syntax.Expr {
 		b := spine[i]
 		b.X, b.Y = x, c.expr(b.Y)
 		x = b
-		if (b.Op == syntax.STAR || b.Op == syntax.PERCENT) && !harmless(b.Op, b.X, b.Y) {
+		if (b.Op == syntax.STAR || b.Op == syntax.PERCENT || b.Op == syntax.PLUS) && !harmless(b.Op, b.X, b.Y) {
 			x = c.call(b.Op.String(), b.OpPos, b.X, b.Y)
 		}
 	}
@@ -250,12 +266,24 @@ func (c *checker) binary(e *syntax.BinaryExpr) syntax.Expr {
 }
 
 // harmless reports whether the operation's operands, as they are written, keep
-// its result small: a product of numbers, a remainder or a format of one literal.
+// its result small: a product of numbers, a remainder or a format of one literal, a
+// sum that is longer than the other operand by what is written there.
 func harmless(op syntax.Token, x, y syntax.Expr) bool {
-	if op == syntax.PERCENT {
+	switch op {
+	case syntax.PLUS:
+		return written(y) || x != nil && written(x)
+	case syntax.PERCENT:
 		return literal(y, syntax.INT, syntax.FLOAT, syntax.STRING) || x != nil && literal(x, syntax.INT, syntax.FLOAT)
 	}
 	return literal(y, syntax.FLOAT) || x != nil && (literal(x, syntax.FLOAT) || literal(x, syntax.INT) && literal(y, syntax.INT))
+}
+
+func written(e syntax.Expr) bool {
+	switch unparen(e).(type) {
+	case *syntax.ListExpr, *syntax.TupleExpr:
+		return true
+	}
+	return literal(e, syntax.INT, syntax.FLOAT, syntax.STRING, syntax.BYTES)
 }
 
 func literal(e syntax.Expr, kinds ...syntax.Token) bool {

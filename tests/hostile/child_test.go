@@ -42,39 +42,116 @@ import (
 	"rutter.dev/rutter/stdlib"
 )
 
-// The limits of a child: what rutter watches, and what the kernel enforces, so
-// that an input that gets past the former shows as a crash and not on the machine.
-const (
-	memory  = 256 << 20
-	address = 16 << 30
-	stall   = 3 * time.Second
+// The kernel's limit for a child, so that an input that gets past rutter's shows as
+// a crash and not on the machine.
+const address = 16 << 30
+
+// What rutter watches: little for those that are to use it up, so that they are
+// quick, and enough for the others.
+var (
+	little = interp.Limits{Memory: 128 << 20, Stall: time.Second}
+	enough = interp.Limits{Memory: 256 << 20, Stall: 5 * time.Second}
 )
 
-// child runs one input as the command line would, on a simulated cluster, with
-// the journal on the disk: the folder holds input.star, or more, and state/ after.
-func child(dir, entry string) int {
-	if err := unix.Setrlimit(unix.RLIMIT_AS, &unix.Rlimit{Cur: address, Max: address}); err != nil {
+// item is one input that a child is given: base holds in/, and afterwards what the
+// input said and what came of it.
+type item struct {
+	Base   string        `json:"base"`
+	Entry  string        `json:"entry"`
+	Limits interp.Limits `json:"limits"`
+}
+
+// outcome is what came of one input, as the child saw it.
+type outcome struct {
+	Exit int           `json:"exit"`
+	RSS  int64         `json:"rss"` // the child's peak until then, in bytes
+	CPU  time.Duration `json:"cpu"` // of this input
+}
+
+// child runs the inputs that list names, one after the other, each as the command
+// line would: on a simulated cluster of its own, with the journal on the disk.
+func child(list string) int {
+	if err := children(list); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 99
 	}
-	debug.SetMaxStack(address)
-	e := &env.Env{
-		Clock: env.SystemClock{}, Rand: rand.Reader, Getenv: func(string) string { return "" }, Stdin: strings.NewReader(""),
-		Stdout: os.Stdout, Stderr: os.Stderr, IsTerminal: func(any) bool { return false }, Workdir: dir,
-	}
-	options := view.OptionsFor(e, os.Stderr, "never", 0)
-	err := carry(e, dir, entry, options)
-	if err == nil {
-		return 0
-	}
-	if werr := view.Error(os.Stderr, err, options); werr != nil {
-		return 98
-	}
-	return int(diag.ExitCode(err))
+	return 0
 }
 
-func carry(e *env.Env, dir, entry string, options view.Options) (err error) {
-	h, err := assemble()
+func children(list string) error {
+	if err := unix.Setrlimit(unix.RLIMIT_AS, &unix.Rlimit{Cur: address, Max: address}); err != nil {
+		return err
+	}
+	debug.SetMaxStack(address)
+	b, err := os.ReadFile(list)
+	if err != nil {
+		return err
+	}
+	var items []item
+	if err := json.Unmarshal(b, &items); err != nil {
+		return err
+	}
+	for _, it := range items {
+		debug.FreeOSMemory() // what the one before left is not this one's
+		_, before := used()
+		var o outcome
+		if o.Exit, err = one(it); err != nil {
+			return err
+		}
+		var after time.Duration
+		o.RSS, after = used()
+		o.CPU = after - before
+		b, err := json.Marshal(o)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(it.Base, "outcome"), b, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// used is the peak of this process's memory, in bytes, and its time on processors.
+func used() (rss int64, cpu time.Duration) {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	rss = u.Maxrss
+	if isLinux {
+		rss <<= 10
+	}
+	return rss, time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func one(it item) (exit int, err error) {
+	out, err := os.Create(filepath.Join(it.Base, "stdout"))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	talk, err := os.Create(filepath.Join(it.Base, "stderr"))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, talk.Close()) }()
+	dir := filepath.Join(it.Base, "in")
+	e := &env.Env{
+		Clock: env.SystemClock{}, Rand: rand.Reader, Getenv: func(string) string { return "" }, Stdin: strings.NewReader(""),
+		Stdout: out, Stderr: talk, IsTerminal: func(any) bool { return false }, Workdir: dir,
+	}
+	options := view.OptionsFor(e, talk, "never", 0)
+	failed := carry(e, it, options)
+	if failed == nil {
+		return 0, nil
+	}
+	return int(diag.ExitCode(failed)), view.Error(talk, failed, options)
+}
+
+func carry(e *env.Env, it item, options view.Options) (err error) {
+	dir := e.Workdir
+	h, err := assemble(it.Limits)
 	if err != nil {
 		return err
 	}
@@ -82,7 +159,7 @@ func carry(e *env.Env, dir, entry string, options view.Options) (err error) {
 	if err != nil {
 		return err
 	}
-	l, err := loader.Dir(dir, entry, stdlib.FS, nil)
+	l, err := loader.Dir(dir, it.Entry, stdlib.FS, nil)
 	if err != nil {
 		return err
 	}
@@ -129,7 +206,7 @@ func carry(e *env.Env, dir, entry string, options view.Options) (err error) {
 	}
 	e.Clock = clock
 	return h.Run(ctx, ctx, host.Session{
-		Env: e, Cluster: client, Journal: j, Sink: view.New(os.Stdout, options), Approver: yes{}, Policy: policy, Sealer: sealer,
+		Env: e, Cluster: client, Journal: j, Sink: view.New(e.Stdout, options), Approver: yes{}, Policy: policy, Sealer: sealer,
 		Lock:       &lock.Options{Rand: rand.Reader, Holder: "tester", Host: "test", Alone: true},
 		Invocation: json.RawMessage("{}"),
 		Evidence: func(name string, content []byte) (string, error) {
@@ -139,7 +216,7 @@ func carry(e *env.Env, dir, entry string, options view.Options) (err error) {
 	}, rb, p)
 }
 
-func assemble() (*host.Host, error) {
+func assemble(limits interp.Limits) (*host.Host, error) {
 	var specs []*builtin.Spec
 	for _, s := range [][]*builtin.Spec{
 		interp.Builtins(), lang.Builtins(), core.Specs(), kube.Specs(), backup.Specs(), diff.Specs(), restart.Specs(),
@@ -159,7 +236,7 @@ func assemble() (*host.Host, error) {
 	}
 	return &host.Host{
 		Builtins: set, Decoders: decoders, Stdlib: stdlib.FS, Version: "test", Cache: loader.NewCache(),
-		Limits: interp.Limits{Memory: memory, Stall: stall},
+		Limits: limits,
 	}, nil
 }
 

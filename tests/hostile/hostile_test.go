@@ -1,24 +1,27 @@
 // Package hostile holds inputs that try to crash the host, to take its memory,
 // to get past its gates, to read a Secret, or to write to somebody's terminal.
-// Each runs in a process of its own, as the command line runs a runbook: the
-// process must not die, its memory must stay within bounds, the error must name
-// the line, and the journal must be sealed and readable.
+// They run in processes apart, as the command line runs a runbook: the process
+// must not die, its memory must stay within bounds, the error must name the line,
+// and the journal must be sealed and readable. Inputs that are to use up a budget
+// have a process each; the others share some, which must outlive them all.
 package hostile
 
 import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -30,18 +33,18 @@ import (
 
 const (
 	runID    = "hostile"
-	childEnv = "RUTTER_HOSTILE_INPUT"
+	childEnv = "RUTTER_HOSTILE_INPUTS"
 	// planted stands in a Secret of the cluster. It must be nowhere else.
 	planted = "hunter2-PLANTED-s3cret"
-	// maxRSS bounds a child: its limit, half of it that garbage may take, and as
-	// much again that an operation may have made before anybody looked.
-	maxRSS   = 4 * memory
+	// maxRSS bounds a child's memory, all told: the larger limit, half of it that
+	// garbage may take, and the program itself.
+	maxRSS   = 512 << 20
 	patience = 4 * time.Minute
 )
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(childEnv); dir != "" {
-		os.Exit(child(dir, os.Getenv(childEnv+"_ENTRY")))
+	if list := os.Getenv(childEnv); list != "" {
+		os.Exit(child(list))
 	}
 	os.Exit(m.Run())
 }
@@ -57,6 +60,7 @@ type input struct {
 	at     string           // file:line that the error must name; "" for any
 	loads  bool             // it runs: there is a journal
 	links  map[string]string
+	base   string // the folder of its own, while it runs
 }
 
 var header = regexp.MustCompile(`(?m)^# (exit|error|out|link|keyless)\b ?(.*)$`)
@@ -134,67 +138,143 @@ func TestHostile(t *testing.T) {
 	if len(all) < 120 {
 		t.Errorf("%d inputs, want at least 120", len(all))
 	}
-	for _, in := range all {
-		t.Run(in.name, func(t *testing.T) {
+	for name, group := range grouped(all) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			in.run(t)
+			group.run(t)
 		})
 	}
 }
 
-func (in *input) run(t *testing.T) {
-	dir := t.TempDir()
-	in.write(t, dir)
+// shared is how many inputs share a process.
+const shared = 16
+
+// group is a number of inputs that one process gets, one after the other.
+type group []*input
+
+// grouped gives each group with its name.
+func grouped(all []*input) iter.Seq2[string, group] {
+	return func(yield func(string, group) bool) {
+		var common group
+		for _, in := range all {
+			if in.alone() && !yield("alone", group{in}) {
+				return
+			}
+			if !in.alone() {
+				common = append(common, in)
+			}
+		}
+		for some := range slices.Chunk(common, shared) {
+			if !yield("shared", some) {
+				return
+			}
+		}
+	}
+}
+
+// alone reports whether the input is to take all that it may have.
+func (in *input) alone() bool {
+	return slices.ContainsFunc(in.errors, func(re *regexp.Regexp) bool { return strings.Contains(re.String(), "budget") })
+}
+
+// run has the inputs run, and then judges each. Where the process dies, the input
+// that it had is to blame, and those after it get another process.
+func (g group) run(t *testing.T) {
+	top := t.TempDir()
+	for i, in := range g {
+		in.base = filepath.Join(top, strconv.Itoa(i))
+		in.write(t, filepath.Join(in.base, "in"))
+	}
+	for left := g; len(left) > 0; {
+		died := left.process(t, filepath.Join(top, "list"))
+		for len(left) > 0 && exists(filepath.Join(left[0].base, "outcome")) {
+			in := left[0]
+			t.Run(in.name, func(t *testing.T) { in.judge(t) })
+			left = left[1:]
+		}
+		if len(left) > 0 {
+			t.Run(left[0].name, func(t *testing.T) { t.Errorf("the host died: %s", died) })
+			left = left[1:]
+		}
+	}
+}
+
+// process runs one process, and is what it said as it died.
+func (g group) process(t *testing.T, list string) (died string) {
+	t.Helper()
+	items := make([]item, 0, len(g))
+	for _, in := range g {
+		limits := enough
+		if in.alone() {
+			limits = little
+		}
+		items = append(items, item{Base: in.base, Entry: in.entry, Limits: limits})
+	}
+	b, err := json.Marshal(items)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(list, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env = []string{childEnv + "=" + dir, childEnv + "_ENTRY=" + in.entry}
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	began := time.Now()
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
+	cmd.Env = []string{childEnv + "=" + list}
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	err = cmd.Run()
+	if err != nil || said.Len() > 0 {
+		return fmt.Sprintf("%v\n%s", err, head(said.String()))
+	}
+	return ""
+}
+
+func (in *input) judge(t *testing.T) {
+	t.Helper()
+	var o outcome
+	if err := json.Unmarshal([]byte(in.text(t, "outcome")), &o); err != nil {
 		t.Fatal(err)
 	}
-	rss := peak(cmd.ProcessState)
-	t.Logf("%s, %d MiB, exit %d\n%s", time.Since(began).Round(time.Millisecond), rss>>20, cmd.ProcessState.ExitCode(), head(stderr.String()))
-	text := stderr.String()
-	if got := cmd.ProcessState.ExitCode(); got != in.exit {
-		t.Errorf("exit %d, want %d\nstdout: %s\nstderr: %s", got, in.exit, head(stdout.String()), head(text))
+	stdout, stderr := in.text(t, "stdout"), in.text(t, "stderr")
+	t.Logf("%s of processor, %d MiB, exit %d\n%s", o.CPU.Round(time.Millisecond), o.RSS>>20, o.Exit, head(stderr))
+	if o.Exit != in.exit {
+		t.Errorf("exit %d, want %d\nstdout: %s\nstderr: %s", o.Exit, in.exit, head(stdout), head(stderr))
 	}
-	if crashed.MatchString(text) {
-		t.Errorf("the host crashed:\n%s", head(text))
+	if crashed.MatchString(stderr) {
+		t.Errorf("the host crashed:\n%s", head(stderr))
 	}
-	if rss > maxRSS {
-		t.Errorf("took %d MiB, want at most %d", rss>>20, maxRSS>>20)
+	if o.RSS > maxRSS {
+		t.Errorf("its process took %d MiB, want at most %d", o.RSS>>20, maxRSS>>20)
 	}
 	for _, re := range in.errors {
-		if !re.MatchString(text) {
-			t.Errorf("the error does not match %q:\n%s", re, head(text))
+		if !re.MatchString(stderr) {
+			t.Errorf("the error does not match %q:\n%s", re, head(stderr))
 		}
 	}
 	for _, re := range in.out {
-		if !re.MatchString(stdout.String()) {
-			t.Errorf("what is shown does not match %q:\n%s", re, head(stdout.String()))
+		if !re.MatchString(stdout) {
+			t.Errorf("what is shown does not match %q:\n%s", re, head(stdout))
 		}
 	}
-	if in.at != "" && !regexp.MustCompile(regexp.QuoteMeta(in.at)+`\d+`).MatchString(text) {
-		t.Errorf("the error does not name %sCOL:\n%s", in.at, head(text))
+	if in.at != "" && !regexp.MustCompile(regexp.QuoteMeta(in.at)+`\d+`).MatchString(stderr) {
+		t.Errorf("the error does not name %sCOL:\n%s", in.at, head(stderr))
 	}
+	dir := filepath.Join(in.base, "in")
 	in.sealed(t, dir)
-	in.kept(t, dir, stdout.String(), text)
+	in.kept(t, dir, stdout, stderr)
+}
+
+func (in *input) text(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(in.base, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
 
 var crashed = regexp.MustCompile(`(?m)^(panic:|fatal error:|runtime: |goroutine \d+ \[)|failed inside:|the interpreter failed:`)
-
-func peak(s *os.ProcessState) int64 {
-	u := s.SysUsage().(*syscall.Rusage)
-	if isLinux {
-		return u.Maxrss << 10
-	}
-	return u.Maxrss
-}
 
 func head(s string) string {
 	const most = 2000
@@ -209,6 +289,9 @@ func (in *input) write(t *testing.T, dir string) {
 	t.Helper()
 	shared, err := os.ReadFile("testdata/shared.yaml")
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "shared.yaml"), shared, 0o600); err != nil {

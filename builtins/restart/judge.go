@@ -186,12 +186,7 @@ func (d *driver) soak(items []*item) error {
 			return err
 		}
 	}
-	return d.look(items, func(_ *item, p *cluster.Object) string {
-		if !podReady(p) {
-			return fmt.Sprintf("pod %s is not ready at the end of the soak", p.GetName())
-		}
-		return ""
-	})
+	return d.readyAtLast(items)
 }
 
 // look judges every pod of the items.

@@ -36,7 +36,7 @@ func (t *target) pods(c *builtin.Call) ([]*cluster.Object, error) {
 		return nil, err
 	}
 	var out []*cluster.Object
-	err = c.Reader.List(c.Ctx, res, cluster.ListOptions{Namespace: t.Ref.Namespace, Labels: t.Selector}, func(o *cluster.Object) error {
+	err = c.Reader.List(c.Ctx, res, cluster.ListOptions{Namespace: t.Ref.Namespace, Labels: t.Selector, Lean: true}, func(o *cluster.Object) error {
 		if t.mayOwn(o) {
 			out = append(out, o)
 		}

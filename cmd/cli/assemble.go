@@ -12,6 +12,7 @@ import (
 	"rutter.dev/rutter/builtins/kube"
 	"rutter.dev/rutter/builtins/restart"
 	"rutter.dev/rutter/runtime/builtin"
+	"rutter.dev/rutter/runtime/gate/crds"
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/loader"
@@ -48,7 +49,7 @@ func (a *app) assemble(renderer *lib.Renderer) (*host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &host.Host{Builtins: set, Decoders: decoders, Stdlib: stdlib.FS, Version: version, Limits: limits, Cache: loader.NewCache()}, nil
+	return &host.Host{Builtins: set, Decoders: decoders, Stdlib: stdlib.FS, Version: version, Limits: limits, Cache: loader.NewCache(), Schemas: &crds.Compiled{}}, nil
 }
 
 // renderer caches renders below the user's cache folder, where there is one,

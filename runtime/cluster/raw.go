@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -21,11 +23,12 @@ import (
 
 // readObject reads one object.
 func (c *Client) readObject(ctx context.Context, res Resource, ns, name string) (*Object, error) {
-	raw, err := bodyOf(ctx, c.rawGet(res, ns, name))
-	if err != nil {
-		return nil, err
-	}
-	return decodeObject(raw)
+	var o *Object
+	err := read(ctx, c.rawGet(res, ns, name), func(raw []byte) (err error) {
+		o, err = decodeObject(raw)
+		return err
+	})
+	return o, err
 }
 
 func decodeObject(raw []byte) (*Object, error) {
@@ -60,15 +63,21 @@ func (c *Client) patchObject(ctx context.Context, ref Ref, pt types.PatchType, p
 	return decodeObject(raw)
 }
 
-// readPage reads one page of a list.
-func (c *Client) readPage(ctx context.Context, res Resource, ns string, opts metav1.ListOptions) (*page, error) {
-	raw, err := bodyOf(ctx, c.rawGet(res, ns, "").VersionedParams(&opts, metav1.ParameterCodec))
+// readPage reads one page of a list; lean, without managedFields.
+func (c *Client) readPage(ctx context.Context, res Resource, ns string, opts metav1.ListOptions, lean bool) (*page, error) {
+	decode := plain.Decode
+	if lean {
+		decode = plain.DecodeLean
+	}
+	var list map[string]any
+	err := read(ctx, c.rawGet(res, ns, "").VersionedParams(&opts, metav1.ParameterCodec), func(raw []byte) (err error) {
+		if list, err = decode(raw); err != nil {
+			return fmt.Errorf("the answer is no list: %w", err)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
-	}
-	list, err := plain.Decode(raw)
-	if err != nil {
-		return nil, fmt.Errorf("the answer is no list: %w", err)
 	}
 	items, ok := list["items"].([]any)
 	if !ok && list["items"] != nil {
@@ -91,7 +100,35 @@ func (c *Client) readPage(ctx context.Context, res Resource, ns string, opts met
 	return p, nil
 }
 
-// bodyOf sends a read and gives the body; an error keeps what the server said.
+// buffers hold answers while they are decoded: a page of pods is some megabytes,
+// and what is decoded keeps none of its bytes.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// mostKept is the size from which a buffer is not kept.
+const mostKept = 8 << 20
+
+// read sends a read and gives decode the body, which is gone after it. An error
+// keeps what the server said.
+func read(ctx context.Context, r *rest.Request, decode func(raw []byte) error) error {
+	body, err := r.Stream(ctx)
+	if err != nil {
+		return err
+	}
+	defer body.Close() //nolint:errcheck // it was read to its end, or the error is that of reading
+	b, _ := buffers.Get().(*bytes.Buffer)
+	b.Reset()
+	defer func() {
+		if b.Cap() <= mostKept {
+			buffers.Put(b)
+		}
+	}()
+	if _, err := b.ReadFrom(body); err != nil {
+		return err
+	}
+	return decode(b.Bytes())
+}
+
+// bodyOf sends a request and gives the body; an error keeps what the server said.
 func bodyOf(ctx context.Context, r *rest.Request) ([]byte, error) {
 	res := r.Do(ctx)
 	if err := res.Error(); err != nil {

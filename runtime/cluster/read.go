@@ -144,7 +144,7 @@ func (c *Client) listPage(ctx context.Context, res Resource, o ListOptions, opts
 	if o.MetadataOnly {
 		p, err = c.metadataPage(rctx, res, ns, opts)
 	} else {
-		p, err = c.readPage(rctx, res, ns, opts)
+		p, err = c.readPage(rctx, res, ns, opts, o.Lean)
 	}
 	if err != nil {
 		subject := res.String()

@@ -24,6 +24,7 @@ import (
 	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/gate"
+	"rutter.dev/rutter/runtime/gate/crds"
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/knowledge"
 	"rutter.dev/rutter/runtime/lock"
@@ -43,8 +44,11 @@ type Options struct {
 	// Knowledge is what is known of Istio's releases; nil is what this rutter was
 	// built with.
 	Knowledge *knowledge.Base
-	Sealer    builtin.Sealer
-	Approver  Approver
+	// Schemas remembers schemas that RUT009 compiled, from run to run; nil
+	// compiles them each time.
+	Schemas  *crds.Compiled
+	Sealer   builtin.Sealer
+	Approver Approver
 	// Lock says how the mesh is locked before the first record is written, and
 	// for whom. Its Cluster, Clock, Namespace and Run are the engine's to fill
 	// in. nil: nobody else can reach the cluster.
@@ -178,7 +182,7 @@ func newEngine(soft, hard context.Context, o Options) *Engine {
 	e := &Engine{o: o, soft: soft, hard: hard, ledger: newLedger(), view: cluster.View(o.Cluster), leave: map[string]bool{}, policies: map[string]FailurePolicy{}, began: o.Env.Clock.Now()}
 	e.run = gate.Run{
 		ID: o.Begin.Run, ClusterUID: o.Begin.ClusterUID, From: o.Begin.From, To: o.Begin.To,
-		Facts: &effect.Facts{}, Created: e.ledger.created, Scope: o.Scope, Policy: o.Policy, Knowledge: o.Knowledge, Plan: o.Plan, Rooms: &gate.Rooms{}, Metrics: o.Metrics, Pulse: &gate.Pulse{},
+		Facts: &effect.Facts{}, Created: e.ledger.created, Scope: o.Scope, Policy: o.Policy, Knowledge: o.Knowledge, Plan: o.Plan, Rooms: &gate.Rooms{}, Schemas: o.Schemas, Metrics: o.Metrics, Pulse: &gate.Pulse{},
 		Runbook: strings.TrimSpace(o.Begin.Runbook + " " + o.Begin.RunbookVersion), Context: o.Begin.Context,
 	}
 	if e.run.Policy == nil {

@@ -37,7 +37,7 @@ var crdSafe = &Gate{
 		if err != nil {
 			return nil, err
 		}
-		return definitionChanged(ctx, r, old, next)
+		return definitionChanged(ctx, r, run, old, next)
 	},
 }
 
@@ -68,7 +68,7 @@ func definitionDeleted(ctx context.Context, r cluster.Reader, run *Run, old *crd
 		"back the objects up and delete them first, or leave the CRD where it is"), nil
 }
 
-func definitionChanged(ctx context.Context, r cluster.Reader, old, next *crds.Definition) ([]Finding, error) {
+func definitionChanged(ctx context.Context, r cluster.Reader, run *Run, old, next *crds.Definition) ([]Finding, error) {
 	var out []Finding
 	for _, v := range old.Lost(next) {
 		out = append(out, block(fmt.Sprintf("version %s goes away, and status.storedVersions says that objects are stored in it", v), "a CRD that still has every stored version",
@@ -82,20 +82,16 @@ func definitionChanged(ctx context.Context, r cluster.Reader, old, next *crds.De
 			})
 		}
 	}
-	changes, err := old.Changes(next)
-	if err != nil {
-		return nil, err
-	}
 	read := old.Reading()
 	var all []*impact
-	for _, c := range changes {
+	for _, c := range old.Changes(next) {
 		v := read
 		if old.Converts {
 			v = c.Version
 		}
 		all = append(all, &impact{change: c, read: v})
 	}
-	if err := judgeInstances(ctx, r, old, all); err != nil {
+	if err := judgeInstances(ctx, r, run.Schemas, old, all); err != nil {
 		return nil, err
 	}
 	for _, i := range all {
@@ -112,7 +108,7 @@ type impact struct {
 }
 
 // judgeInstances pages once through the instances in each form that they have.
-func judgeInstances(ctx context.Context, r cluster.Reader, d *crds.Definition, all []*impact) error {
+func judgeInstances(ctx context.Context, r cluster.Reader, known *crds.Compiled, d *crds.Definition, all []*impact) error {
 	done := map[string]bool{}
 	for _, first := range all {
 		if done[first.read] {
@@ -121,8 +117,11 @@ func judgeInstances(ctx context.Context, r cluster.Reader, d *crds.Definition, a
 		done[first.read] = true
 		err := instances(ctx, r, d, first.read, cluster.ListOptions{}, func(o *cluster.Object) error {
 			for _, i := range all {
-				if i.read == first.read {
-					i.judge(ctx, o)
+				if i.read != first.read {
+					continue
+				}
+				if err := i.judge(ctx, known, o); err != nil {
+					return err
 				}
 			}
 			return ctx.Err()
@@ -134,14 +133,18 @@ func judgeInstances(ctx context.Context, r cluster.Reader, d *crds.Definition, a
 	return nil
 }
 
-func (i *impact) judge(ctx context.Context, o *cluster.Object) {
-	broken, pruned := i.change.Judge(ctx, o)
+func (i *impact) judge(ctx context.Context, known *crds.Compiled, o *cluster.Object) error {
+	broken, pruned, err := i.change.Judge(ctx, known, o)
+	if err != nil {
+		return err
+	}
 	if len(broken) > 0 {
 		i.broken.add(cluster.RefOf(o), strings.Join(broken, "; "))
 	}
 	if len(pruned) > 0 {
 		i.pruned.add(cluster.RefOf(o), strings.Join(pruned, ", "))
 	}
+	return nil
 }
 
 func (i *impact) findings() []Finding {

@@ -72,7 +72,7 @@ func TestCRDSafe(t *testing.T) {
 		"two versions change alike, once":  {two, definition("", "", version("v1alpha1", true, false, small), v1(small)), []string{large}, nil, Block, "schema of v1alpha1"},
 		"many fail, few are named":         {was, definition(`"v1"`, "", v1(small)), []string{widget("a", `{"size":11}`), widget("b", `{"size":11}`), widget("c", `{"size":11}`), widget("d", `{"size":11}`), widget("e", `{"size":11}`)}, nil, Block, "and 2 more"},
 		"converted, each version is read":  {definition(`"v1"`, `,"conversion":{"strategy":"Webhook"}`, version("v1alpha1", true, false, loose), v1(loose)), definition(`"v1"`, `,"conversion":{"strategy":"Webhook"}`, version("v1alpha1", true, false, small), v1(loose)), []string{large}, nil, Block, "schema of v1alpha1"},
-		"new schema that does not compile": {was, definition(`"v1"`, "", v1(`{"type":"array","items":[{"type":"string"}]}`)), nil, nil, Block, "new schema of version v1"},
+		"new schema that does not compile": {was, definition(`"v1"`, "", v1(`{"type":"array","items":[{"type":"string"}]}`)), []string{red}, nil, Block, "new schema of version v1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := &fake{fail: c.fail}

@@ -11,6 +11,7 @@ import (
 
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
+	"rutter.dev/rutter/runtime/gate/crds"
 	"rutter.dev/rutter/runtime/knowledge"
 )
 
@@ -158,6 +159,8 @@ type Run struct {
 	// Rooms remembers the cluster's free resources for a moment; nil reads each
 	// time.
 	Rooms *Rooms
+	// Schemas remembers what RUT009 compiled; nil compiles each time.
+	Schemas *crds.Compiled
 	// Metrics answers RUT014's queries; nil: nobody does.
 	Metrics Metrics
 	// Pulse remembers what RUT014 saw; nil asks each time.

@@ -79,7 +79,7 @@ func readRooms(ctx context.Context, r cluster.Reader) (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = r.List(ctx, nodes, cluster.ListOptions{}, func(o *cluster.Object) error {
+	err = r.List(ctx, nodes, cluster.ListOptions{Lean: true}, func(o *cluster.Object) error {
 		n, err := nodeOf(o)
 		if err == nil {
 			byName[n.Name] = n
@@ -95,7 +95,7 @@ func readRooms(ctx context.Context, r cluster.Reader) (*rooms, error) {
 		return nil, err
 	}
 	var waiting []corev1.ResourceList
-	err = r.List(ctx, pods, cluster.ListOptions{}, func(o *cluster.Object) error {
+	err = r.List(ctx, pods, cluster.ListOptions{Lean: true}, func(o *cluster.Object) error {
 		if phase, _, err := unstructured.NestedString(o.Object, "status", "phase"); err == nil && (phase == "Succeeded" || phase == "Failed") {
 			return nil
 		}

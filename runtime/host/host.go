@@ -19,6 +19,7 @@ import (
 	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/gate"
+	"rutter.dev/rutter/runtime/gate/crds"
 	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/knowledge"
@@ -36,6 +37,8 @@ type Host struct {
 	Version  string // of rutter
 	Limits   interp.Limits
 	Cache    *loader.Cache
+	// Schemas remembers what RUT009 compiled; nil compiles each time.
+	Schemas *crds.Compiled
 }
 
 // Session is what one run is given.
@@ -274,7 +277,7 @@ func (h *Host) options(s Session, begin journal.Begin, rb *Runbook, p *interp.Pa
 	}
 	o := engine.Options{
 		Env: s.Env, Cluster: s.Cluster, Journal: s.Journal, Sink: s.Sink, Builtins: h.Builtins, Codec: codec,
-		Policy: s.Policy, Knowledge: s.Knowledge, Metrics: s.metrics(), Sealer: s.Sealer, Approver: s.Approver, Lock: s.Lock, Rehearsal: s.Rehearsal, Begin: begin, Rutter: h.Version, Evidence: s.Evidence, Analyze: s.Analyze,
+		Policy: s.Policy, Knowledge: s.Knowledge, Schemas: h.Schemas, Metrics: s.metrics(), Sealer: s.Sealer, Approver: s.Approver, Lock: s.Lock, Rehearsal: s.Rehearsal, Begin: begin, Rutter: h.Version, Evidence: s.Evidence, Analyze: s.Analyze,
 	}
 	if rb == nil { // only ever for a rollback
 		o.Invoke = invokeBare

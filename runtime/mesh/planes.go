@@ -72,6 +72,7 @@ func list(ctx context.Context, r cluster.Reader, gvk schema.GroupVersionKind, o 
 	if err != nil {
 		return err
 	}
+	o.Lean = true // nobody here asks who owns a field
 	return r.List(ctx, res, o, each)
 }
 

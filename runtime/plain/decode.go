@@ -30,12 +30,30 @@ func Decode(raw []byte) (map[string]any, error) {
 	return m, err
 }
 
+// DecodeLean is Decode without metadata.managedFields of the items of a list,
+// which hold a third of a pod's bytes and most of its maps. It reads over them.
+func DecodeLean(raw []byte) (map[string]any, error) {
+	p := decoder{raw: raw, lean: true}
+	if v, ok := p.document(); ok {
+		if m, is := v.(map[string]any); is {
+			return m, nil
+		}
+	}
+	return Decode(raw)
+}
+
+// itemDepth is how deep the metadata of a list's items are: the list, its items,
+// an item, its metadata.
+const itemDepth = 4
+
 // decoder decodes plain JSON in one pass. Its methods report false for what they
 // leave to the general decoder.
 type decoder struct {
 	raw   []byte
 	at    int
 	depth int
+	lean  bool   // managedFields of items are left out
+	under string // name of the value that is decoded
 	// Entries of the objects and elements of the arrays that are not yet
 	// complete, so that each map and slice is made once and of the right size.
 	fields []field
@@ -125,8 +143,9 @@ func (p *decoder) nested(f func(*decoder) (any, bool)) (any, bool) {
 
 func (p *decoder) object() (any, bool) {
 	first := len(p.fields)
-	for !p.next('}') {
-		if len(p.fields) > first && !p.next(',') {
+	lean := p.lean && p.depth == itemDepth && p.under == "metadata"
+	for more := false; !p.next('}'); more = true {
+		if more && !p.next(',') {
 			return nil, false
 		}
 		p.space()
@@ -137,6 +156,13 @@ func (p *decoder) object() (any, bool) {
 		if !ok || !p.next(':') {
 			return nil, false
 		}
+		if lean && name == "managedFields" {
+			if !p.skip() {
+				return nil, false
+			}
+			continue
+		}
+		p.under = name
 		v, ok := p.value()
 		if !ok {
 			return nil, false
@@ -169,6 +195,33 @@ func (p *decoder) array() (any, bool) {
 	clear(p.values[first:])
 	p.values = p.values[:first]
 	return list, true
+}
+
+// skip reads over an array or object without looking at what it holds.
+func (p *decoder) skip() bool {
+	p.space()
+	for open := 0; p.at < len(p.raw); {
+		c := p.raw[p.at]
+		p.at++
+		switch c {
+		case '[', '{':
+			open++
+		case ']', '}':
+			open--
+		case '"':
+			for p.at < len(p.raw) && p.raw[p.at] != '"' {
+				if p.raw[p.at] == '\\' {
+					p.at++
+				}
+				p.at++
+			}
+			p.at++
+		}
+		if open == 0 {
+			return c == ']' || c == '}'
+		}
+	}
+	return false
 }
 
 // number takes a number as RFC 8259 §6 writes it.

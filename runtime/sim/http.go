@@ -108,7 +108,9 @@ func (c *Cluster) serveResource(w http.ResponseWriter, r *http.Request, q *query
 	}
 	w.Header().Set("Content-Type", ans.contentType)
 	w.WriteHeader(ans.code)
-	if r.Method != http.MethodHead {
+	if b, ok := w.(*buffered); ok && r.Method != http.MethodHead {
+		b.give(ans.data)
+	} else if r.Method != http.MethodHead {
 		_, err = w.Write(ans.data)
 		_ = err // the client is gone: there is nobody left to tell
 	}

@@ -173,12 +173,16 @@ func (l listing) write(c *Cluster, q *query) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(&b, `{"kind":%q,"apiVersion":%q,"metadata":%s,"items":[`, kind, apiVersion, head)
+	items, size := make([][2][]byte, len(l.entries)), 0
 	for i, e := range l.entries {
-		data, err := q.item(c, e)
-		if err != nil {
+		if items[i], err = q.item(c, e); err != nil {
 			return nil, err
 		}
+		size += len(items[i][0]) + len(items[i][1]) + 1
+	}
+	b.Grow(size + len(head) + len(kind) + len(apiVersion) + 64) // once: lists are large
+	fmt.Fprintf(&b, `{"kind":%q,"apiVersion":%q,"metadata":%s,"items":[`, kind, apiVersion, head)
+	for i, data := range items {
 		if i > 0 {
 			b.WriteByte(',')
 		}

@@ -5,12 +5,13 @@ package crds
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
@@ -113,81 +115,81 @@ func (d *Definition) Unserved(next *Definition) []string {
 	return out
 }
 
-// Change is what a new schema does to objects of one version.
+// Change is what a new schema does to objects of one version. Its schemas are
+// compiled when the first object is judged: most kinds have none.
 type Change struct {
 	Version  string
-	old, now *compiled
+	old, now *apiextensionsv1.JSONSchemaProps
 	pruned   bool // unknown fields are, by the new definition
+	compiled *struct{ old, now *compiled }
 }
 
 // Changes lists the versions whose schema differs between d and next, as far as
 // both serve them. Versions that change alike are one Change, unless a webhook
 // converts between them.
-func (d *Definition) Changes(next *Definition) ([]Change, error) {
+func (d *Definition) Changes(next *Definition) []Change {
 	var out []Change
-	var seen []*Version
 	for i := range next.Versions {
 		now := &next.Versions[i]
 		old := d.Version(now.Name)
 		if old == nil || !old.Served || !now.Served || same(old.raw, now.raw) && d.PreserveUnknown == next.PreserveUnknown {
 			continue
 		}
-		alike := func(v *Version) bool { return same(v.raw, now.raw) && same(d.Version(v.Name).raw, old.raw) }
-		if !d.Converts && slices.ContainsFunc(seen, alike) {
+		alike := func(c Change) bool { return same(c.now, now.raw) && same(c.old, old.raw) }
+		if !d.Converts && slices.ContainsFunc(out, alike) {
 			continue
 		}
-		seen = append(seen, now)
-		c := Change{Version: now.Name, pruned: !next.PreserveUnknown}
-		var err error
-		if c.now, err = compile(now.raw); err != nil {
-			return nil, fmt.Errorf("new schema of version %s: %w", now.Name, err)
-		}
-		if c.old, err = compile(old.raw); err != nil {
-			return nil, fmt.Errorf("schema of version %s: %w", now.Name, err)
-		}
-		out = append(out, c)
+		out = append(out, Change{Version: now.Name, old: old.raw, now: now.raw, pruned: !next.PreserveUnknown})
 	}
-	return out, nil
+	return out
 }
 
 // same compares schemas without what only people read.
 func same(a, b *apiextensionsv1.JSONSchemaProps) bool {
-	if a == nil || b == nil {
+	if a == b || a == nil || b == nil {
 		return a == b
 	}
-	return reflect.DeepEqual(bare(a), bare(b))
+	return equality.Semantic.DeepEqual(a, b) || equality.Semantic.DeepEqual(bare(a), bare(b))
 }
 
-func bare(s *apiextensionsv1.JSONSchemaProps) any {
-	raw, err := json.Marshal(s)
-	if err != nil {
-		return err
+// bare is a copy without descriptions, titles and examples, at any depth.
+func bare(s *apiextensionsv1.JSONSchemaProps) *apiextensionsv1.JSONSchemaProps {
+	if s == nil {
+		return nil
 	}
-	var v any
-	if err := json.Unmarshal(raw, &v); err != nil {
-		return err
+	out := *s // what is not walked below is shared, and not written
+	out.Description, out.Title, out.Example = "", "", nil
+	out.Not = bare(s.Not)
+	out.AllOf, out.AnyOf, out.OneOf = bareAll(s.AllOf), bareAll(s.AnyOf), bareAll(s.OneOf)
+	out.Properties, out.PatternProperties, out.Definitions = bareMap(s.Properties), bareMap(s.PatternProperties), bareMap(s.Definitions)
+	if s.Items != nil {
+		out.Items = &apiextensionsv1.JSONSchemaPropsOrArray{Schema: bare(s.Items.Schema), JSONSchemas: bareAll(s.Items.JSONSchemas)}
 	}
-	return undescribed(v, true)
+	out.AdditionalProperties, out.AdditionalItems = bareOrBool(s.AdditionalProperties), bareOrBool(s.AdditionalItems)
+	return &out
 }
 
-// undescribed drops description, title and example of schemas in place. Under
-// properties, such a name is a field's.
-func undescribed(v any, isSchema bool) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for k, x := range v {
-			if _, text := x.(string); isSchema && text && (k == "description" || k == "title" || k == "example") {
-				delete(v, k)
-				continue
-			}
-			v[k] = undescribed(x, k != "properties" && k != "definitions" && k != "patternProperties" || !isSchema)
-		}
-	case []any:
-		for i := range v {
-			v[i] = undescribed(v[i], isSchema)
-		}
+func bareAll(in []apiextensionsv1.JSONSchemaProps) []apiextensionsv1.JSONSchemaProps {
+	out := make([]apiextensionsv1.JSONSchemaProps, len(in))
+	for i := range in {
+		out[i] = *bare(&in[i])
 	}
-	return v
+	return out
+}
+
+func bareMap[M ~map[string]apiextensionsv1.JSONSchemaProps](in M) M {
+	out := make(M, len(in))
+	for name, s := range in {
+		out[name] = *bare(&s)
+	}
+	return out
+}
+
+func bareOrBool(in *apiextensionsv1.JSONSchemaPropsOrBool) *apiextensionsv1.JSONSchemaPropsOrBool {
+	if in == nil {
+		return nil
+	}
+	return &apiextensionsv1.JSONSchemaPropsOrBool{Allows: in.Allows, Schema: bare(in.Schema)}
 }
 
 // compiled is one schema, ready to judge; all fields are nil for a version
@@ -215,6 +217,46 @@ func compile(s *apiextensionsv1.JSONSchemaProps) (*compiled, error) {
 		return nil, err
 	}
 	c.rules = cel.NewValidator(c.structural, true, celconfig.PerCallLimit)
+	return c, nil
+}
+
+// compiledKeeps bounds what is remembered: every version of every kind that
+// Istio and the Gateway API define, before and after an upgrade.
+const compiledKeeps = 256
+
+// Compiled remembers schemas that were compiled, by what they say: a schema with
+// rules takes milliseconds, and is judged in the forecast, live, and in the next
+// run. The zero value is ready, and a nil Compiled remembers nothing. Safe for
+// concurrent use: what is compiled is only read.
+type Compiled struct {
+	mu   sync.Mutex
+	kept map[[sha256.Size]byte]*compiled
+}
+
+func (k *Compiled) schema(s *apiextensionsv1.JSONSchemaProps) (*compiled, error) {
+	if k == nil || s == nil {
+		return compile(s)
+	}
+	raw, err := json.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	key := sha256.Sum256(raw)
+	k.mu.Lock()
+	c := k.kept[key]
+	k.mu.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	if c, err = compile(s); err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.kept == nil || len(k.kept) >= compiledKeeps {
+		k.kept = map[[sha256.Size]byte]*compiled{}
+	}
+	k.kept[key] = c
 	return c, nil
 }
 
@@ -262,12 +304,33 @@ func (c *compiled) unknown(o map[string]any) []string {
 // Judge says what the change does to an object as it is read through the
 // change's version: the errors that the new schema has and the old one has not,
 // and the fields that are pruned now. What was wrong before is nobody's doing.
-func (c Change) Judge(ctx context.Context, o *cluster.Object) (broken, pruned []string) {
-	broken = news(c.now.errors(ctx, o.Object, c.pruned), func() []string { return c.old.errors(ctx, o.Object, c.pruned) })
-	if c.pruned {
-		pruned = news(c.now.unknown(o.Object), func() []string { return c.old.unknown(o.Object) })
+// It fails where one of the schemas is none. A Change is not safe for concurrent
+// use; known, which may be nil, is.
+func (c *Change) Judge(ctx context.Context, known *Compiled, o *cluster.Object) (broken, pruned []string, err error) {
+	if err := c.compile(known); err != nil {
+		return nil, nil, err
 	}
-	return broken, pruned
+	old, now := c.compiled.old, c.compiled.now
+	broken = news(now.errors(ctx, o.Object, c.pruned), func() []string { return old.errors(ctx, o.Object, c.pruned) })
+	if c.pruned {
+		pruned = news(now.unknown(o.Object), func() []string { return old.unknown(o.Object) })
+	}
+	return broken, pruned, nil
+}
+
+func (c *Change) compile(known *Compiled) (err error) {
+	if c.compiled != nil {
+		return nil
+	}
+	both := &struct{ old, now *compiled }{}
+	if both.now, err = known.schema(c.now); err != nil {
+		return fmt.Errorf("new schema of version %s: %w", c.Version, err)
+	}
+	if both.old, err = known.schema(c.old); err != nil {
+		return fmt.Errorf("schema of version %s: %w", c.Version, err)
+	}
+	c.compiled = both
+	return nil
 }
 
 // news are those of now that were not there before, sorted.

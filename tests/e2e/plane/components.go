@@ -109,6 +109,9 @@ func (p *Plane) controllersCommand() command {
 		"--service-account-private-key-file=" + p.pki().signingKey(), "--root-ca-file=" + p.pki().ca(),
 		"--controllers=" + strings.Join(ran, ","),
 		"--kube-api-qps=500", "--kube-api-burst=1000", "--concurrent-deployment-syncs=10", "--concurrent-replicaset-syncs=10",
+		// kwok's heartbeats starve where two cores run three planes, or stop with
+		// the API server for as long as a test wants it.
+		"--node-monitor-grace-period=5m",
 	}
 	return p.kubebox(controllers, append(args, p.state.ControllerArgs...)...)
 }
@@ -130,7 +133,7 @@ func (p *Plane) kwokCommand() command {
 
 func (p *Plane) nodesimCommand() command {
 	return command{
-		name: nodesim, exe: p.state.Binaries.Istiobox, dir: p.Dir(),
+		name: nodesim, exe: p.state.Binaries.Istiobox, dir: p.Dir(), env: []string{shortLived},
 		args: []string{
 			"nodesim", "--kubeconfig=" + p.kubeconfigOf(nodesim), "--istiod-kubeconfig=" + p.kubeconfigOf("istiod"), "--dir=" + p.Dir(),
 			"--socket=" + p.socket(), "--first-port=" + strconv.Itoa(p.state.Ports.Istiod),
@@ -138,11 +141,15 @@ func (p *Plane) nodesimCommand() command {
 	}
 }
 
+// shortLived makes a process collect garbage a quarter as often: there is memory
+// for it, and a plane lives for minutes on very few cores.
+const shortLived = "GOGC=400"
+
 func (p *Plane) kubebox(name string, args ...string) command {
 	return command{
 		name: name, exe: p.state.Binaries.Kubebox, args: append([]string{name}, args...), dir: p.Dir(),
 		// kwok keeps its configuration there, and nothing may reach beyond the plane.
-		env: []string{"HOME=" + p.Dir(), "KWOK_WORKDIR=" + p.file("kwok")},
+		env: []string{"HOME=" + p.Dir(), "KWOK_WORKDIR=" + p.file("kwok"), shortLived},
 	}
 }
 

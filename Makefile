@@ -14,7 +14,7 @@ ISTIO   := builtins/istioctl|cmd/|tests
 SWEPT   := runbooks/istio/in-place_test.star --run '^test_small_mesh$$' --sweep
 CASES   ?= 2000
 
-.PHONY: help build demo test sweep race check e2e cluster-up cluster-down golden bench clean
+.PHONY: help build hostile demo test sweep race check e2e cluster-up cluster-down golden bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ build: bin/rutter ## build bin/rutter
 
 bin/rutter: FORCE
 	$(GO) build -ldflags '$(LDFLAGS)' -o $@ ./cmd/rutter
+
+hostile: ## run the hostile inputs: each in a process of its own, within a memory limit
+	$(GOTEST) -count=1 ./tests/hostile
 
 demo: bin/rutter ## build, then upgrade a simulated mesh with the in-place runbook
 	./bin/rutter run runbooks/istio/in-place.star --set to=1.31.0 --sim mesh,istio=1.30.3,workloads=60,seed=1 --yes

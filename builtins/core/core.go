@@ -6,6 +6,7 @@ package core
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"go.starlark.net/starlark"
@@ -17,6 +18,24 @@ import (
 // Specs lists the builtins of this package.
 func Specs() []*builtin.Spec {
 	return []*builtin.Spec{step, approve, attempt, retry, logLine, fail, pause}
+}
+
+// Bounds, in bytes, of what is in every record of a step, and of what a person
+// reads.
+const (
+	maxName    = 500
+	maxMessage = 16 << 10
+)
+
+// maxAttempts bounds retry: each one is in the journal.
+const maxAttempts = 100
+
+// cut is s as far as a person reads it.
+func cut(s string) string {
+	if len(s) <= maxMessage {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxMessage], "") + fmt.Sprintf("… (%d bytes more)", len(s)-maxMessage)
 }
 
 type stepArgs struct {
@@ -44,6 +63,9 @@ cluster object, or a builtin's own value.`,
 		if !slices.Contains([]string{"", "stop", "rollback", "ask"}, a.Failure) {
 			return nil, diag.Usagef("step", "on_failure is %q, want stop, rollback or ask", a.Failure)
 		}
+		if len(a.Name) > maxName {
+			return nil, diag.Usagef("step", "the name is %d bytes long, want at most %d", len(a.Name), maxName)
+		}
 		call := builtin.StepCall{OnFailure: a.Failure, Name: a.Name, Fn: a.Fn, Args: a.Args, Kwargs: a.Kwargs, Timeout: a.Timeout, Undo: a.Undo}
 		if a.Retry != nil {
 			call.Retry = &a.Retry.r
@@ -70,6 +92,9 @@ changed since is refused (RUT007).`,
 	Example: `approve("go on with the upgrade of " + cluster.name)`,
 	Returns: "string: who approved",
 	Do: func(c *builtin.Call, a *approveArgs) (starlark.Value, error) {
+		if len(a.Message) > maxMessage {
+			return nil, diag.Usagef("approve", "the message is %d bytes long, want at most %d: what a person can read", len(a.Message), maxMessage)
+		}
 		var ids []string
 		for i, v := range a.Covers {
 			d, ok := v.(diffHandle)
@@ -125,8 +150,8 @@ var retry = builtin.NewPure(builtin.PureDef[retryArgs]{
 	Example: `retry(3, backoff = "10s")`,
 	Returns: "retry",
 	Do: func(_ *builtin.Call, a *retryArgs) (any, error) {
-		if a.Attempts < 1 {
-			return nil, diag.Usagef("retry", "attempts is %d, want at least 1", a.Attempts)
+		if a.Attempts < 1 || a.Attempts > maxAttempts {
+			return nil, diag.Usagef("retry", "attempts is %d, want 1 to %d", a.Attempts, maxAttempts)
 		}
 		return &retryValue{builtin.Retry{Attempts: a.Attempts, Backoff: a.Backoff.String()}}, nil
 	},
@@ -157,7 +182,7 @@ var fail = builtin.NewControl(builtin.ControlDef[failArgs]{
 	Example: `attempt(fail, "not today").error`,
 	Returns: "nothing",
 	Do: func(c *builtin.Call, a *failArgs) (starlark.Value, error) {
-		return nil, &diag.Error{Pos: c.Pos, Problem: a.Message}
+		return nil, &diag.Error{Pos: c.Pos, Problem: cut(a.Message)}
 	},
 })
 
@@ -172,7 +197,7 @@ var pause = builtin.NewControl(builtin.ControlDef[pauseArgs]{
 	Example: `pause("5m", why = "let the canary soak")`,
 	Returns: "None",
 	Do: func(c *builtin.Call, a *pauseArgs) (starlark.Value, error) {
-		wait := starlark.NewBuiltin("pause", func(*starlark.Thread, *starlark.Builtin, starlark.Tuple, []starlark.Tuple) (starlark.Value, error) {
+		wait := builtin.HostFunc("pause", func(*starlark.Thread, starlark.Tuple, []starlark.Tuple) (starlark.Value, error) {
 			return starlark.None, c.Env.Clock.Sleep(c.Ctx, a.Duration)
 		})
 		return c.Host.Step(c.Thread, builtin.StepCall{Name: a.Why + " " + a.Duration.String(), Fn: wait})

@@ -45,7 +45,11 @@ func (a *app) assemble(renderer *lib.Renderer) (*host.Host, error) {
 	for _, d := range []map[string]value.Decoder{kube.Decoders(), istioctl.Decoders(), backup.Decoders(), diff.Decoders(), restart.Decoders()} {
 		maps.Copy(decoders, d)
 	}
-	return &host.Host{Builtins: set, Decoders: decoders, Stdlib: stdlib.FS, Version: version, Cache: loader.NewCache(), Schemas: &crds.Compiled{}}, nil
+	limits, err := a.limits()
+	if err != nil {
+		return nil, err
+	}
+	return &host.Host{Builtins: set, Decoders: decoders, Stdlib: stdlib.FS, Version: version, Limits: limits, Cache: loader.NewCache(), Schemas: &crds.Compiled{}}, nil
 }
 
 // renderer caches renders below the user's cache folder, where there is one,

@@ -28,6 +28,7 @@ func Main(args []string) int {
 		_, _ = os.Stderr.WriteString("rutter: " + err.Error() + "\n")
 		return int(diag.Failed)
 	}
+	deepStacks()
 	soft, hard, stop := interrupts()
 	defer stop()
 	return Run(soft, hard, e, args)

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"rutter.dev/rutter/builtins/istioctl"
 	"rutter.dev/rutter/builtins/istioctl/lib"
@@ -20,6 +19,7 @@ import (
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/loader"
+	"rutter.dev/rutter/runtime/plain"
 	"rutter.dev/rutter/runtime/plan"
 	"rutter.dev/rutter/runtime/policy"
 	"rutter.dev/rutter/stdlib"
@@ -265,7 +265,7 @@ func paramFile(path string) (map[string]any, error) {
 		return nil, &diag.Error{Code: diag.Usage, Subject: "--params " + path, Problem: "cannot be read", Err: err}
 	}
 	out := map[string]any{}
-	if err := yaml.Unmarshal(b, &out); err != nil {
+	if err := plain.Written.Unmarshal(b, &out); err != nil {
 		return nil, &diag.Error{Code: diag.Usage, Subject: "--params " + path, Problem: "is not YAML of name: value", Err: err}
 	}
 	return out, nil

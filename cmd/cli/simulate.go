@@ -90,7 +90,16 @@ func readObjects(path string) ([]*unstructured.Unstructured, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	return sim.ReadFiles(os.DirFS(filepath.Dir(path)), filepath.Base(path))
+	real, err := filepath.EvalSymlinks(path) // what the operator names may be a link; what lies in it leads nowhere else
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(filepath.Dir(real))
+	if err != nil {
+		return nil, err
+	}
+	objs, err := sim.ReadFiles(root.FS(), filepath.Base(real))
+	return objs, errors.Join(err, root.Close())
 }
 
 // settleTime is how long a new simulated mesh gets to become ready.

@@ -39,12 +39,13 @@ func SpecOf(v starlark.Value) (*Spec, bool) {
 
 func callPure(s *Spec, t *starlark.Thread, args starlark.Tuple, kwargs []starlark.Tuple) (out starlark.Value, err error) {
 	defer recovered(s.Name, &err)
+	activityOf(t).Beat()
 	a, err := s.Unpack(args, kwargs)
 	if err != nil {
 		return nil, err
 	}
-	host, _ := t.Local(HostKey).(Host)
-	v, err := s.Do(&Call{Ctx: threadContext(t), Pos: CallerPos(t), Thread: t, Host: host}, a)
+	h, _ := t.Local(HostKey).(Host)
+	v, err := s.Do(&Call{Ctx: threadContext(t), Pos: CallerPos(t), Thread: t, Host: h}, a)
 	if err != nil {
 		return nil, err
 	}
@@ -61,14 +62,15 @@ func recovered(name string, err *error) {
 
 func callHost(t *starlark.Thread, name string, args starlark.Tuple, kwargs []starlark.Tuple) (v starlark.Value, err error) {
 	defer recovered(name, &err)
-	host, _ := t.Local(HostKey).(Host)
-	if host == nil {
+	defer activityOf(t).to(host)()
+	h, _ := t.Local(HostKey).(Host)
+	if h == nil {
 		return nil, &diag.Error{
 			Code: diag.Usage, Subject: name, Problem: "may not be called while a module loads",
 			Expect: "a call from run(p), or from a function that it calls",
 		}
 	}
-	return host.Call(t, name, args, kwargs)
+	return h.Call(t, name, args, kwargs)
 }
 
 // CallerPos is where the script calls the builtin that is running on t; the

@@ -31,9 +31,12 @@ type Options struct {
 	AsGroups   []string            // --as-group
 	Getenv     func(string) string // KUBECONFIG, HOME, KUBERNETES_SERVICE_HOST
 	Clock      env.Clock
+	// ExecPlugins are programs that the kubeconfig may run for credentials,
+	// beside KnownPlugins; AnyPlugin for all.
+	ExecPlugins []string
 }
 
-// Errors of Connect beside ErrUnreachable and ErrDenied.
+// Errors of Connect beside ErrUnreachable, ErrDenied and ErrPlugin.
 var (
 	ErrNoConfig  = errors.New("no kubeconfig")
 	ErrNoContext = errors.New("no such context")
@@ -135,6 +138,9 @@ func load(o Options) (*rest.Config, string, string, error) {
 	cc := clientcmd.NewNonInteractiveClientConfig(*cfg, name, &clientcmd.ConfigOverrides{}, rules(o))
 	rc, err := cc.ClientConfig()
 	if err != nil {
+		return nil, "", "", fmt.Errorf("context %s: %w", name, err)
+	}
+	if err := allowPlugin(rc, append(strings.Split(getenv(o, execPluginsVar), ","), o.ExecPlugins...)); err != nil {
 		return nil, "", "", fmt.Errorf("context %s: %w", name, err)
 	}
 	ns, _, err := cc.Namespace()

@@ -21,6 +21,9 @@ import (
 
 // Log implements builtin.Host.
 func (e *Engine) Log(t *starlark.Thread, message string) {
+	if !interp.Write(t, len(message)+1) {
+		return
+	}
 	path := ""
 	if f := frameOf(t); f != nil {
 		path = f.path
@@ -147,7 +150,7 @@ func leaveFor(code, object, digest string) string { return code + " " + object +
 // Attempt implements builtin.Host: it runs fn and gives its failure to the
 // script as a value. What is fatal passes through.
 func (e *Engine) Attempt(t *starlark.Thread, fn starlark.Callable, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-	v, err := starlark.Call(t, fn, args, kwargs)
+	v, err := builtin.CallScript(t, fn, args, kwargs)
 	if err = e.doomed(err); err != nil {
 		if fatal(err) || interp.Stopped(t) != nil {
 			return nil, err

@@ -102,7 +102,7 @@ func (e *Engine) replayStep(t *starlark.Thread, outer *frame, path string, s bui
 	f := e.newFrame(outer, path, outer.ctx)
 	back := enter(t, f)
 	defer back()
-	if _, err := starlark.Call(t, s.Fn, s.Args, s.Kwargs); err != nil {
+	if _, err := builtin.CallScript(t, s.Fn, s.Args, s.Kwargs); err != nil {
 		return nil, e.doomed(err)
 	}
 	return nil, e.frontier() // it was interrupted somewhere in it, or failed

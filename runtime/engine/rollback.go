@@ -326,16 +326,16 @@ func (e *Engine) finishRollback(err error) error {
 
 // carryOut is the rollback as one function that a run's thread calls.
 func (e *Engine) carryOut(units []*unit) starlark.Callable {
-	return starlark.NewBuiltin("rollback", func(t *starlark.Thread, _ *starlark.Builtin, _ starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
+	return builtin.HostFunc("rollback", func(t *starlark.Thread, _ starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
 		for _, u := range units {
-			fn := starlark.NewBuiltin(u.name, func(t *starlark.Thread, _ *starlark.Builtin, _ starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
+			fn := builtin.HostFunc(u.name, func(t *starlark.Thread, _ starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
 				return starlark.None, e.undoUnit(t, u)
 			})
 			if _, err := e.Step(t, builtin.StepCall{Name: u.name, Fn: fn}); err != nil {
 				return nil, err
 			}
 		}
-		fn := starlark.NewBuiltin("compare", func(t *starlark.Thread, _ *starlark.Builtin, _ starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
+		fn := builtin.HostFunc("compare", func(t *starlark.Thread, _ starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
 			return starlark.None, e.compare(frameOf(t), units)
 		})
 		return e.Step(t, builtin.StepCall{Name: "compare with before", Fn: fn})

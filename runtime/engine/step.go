@@ -69,9 +69,12 @@ func (e *Engine) Step(t *starlark.Thread, s builtin.StepCall) (starlark.Value, e
 		if err := e.o.Env.Clock.Sleep(outer.ctx, backoff); err != nil {
 			return nil, e.doomed(ErrInterrupted)
 		}
-		backoff *= 2
+		backoff = min(2*backoff, max(backoff, maxBackoff))
 	}
 }
+
+// maxBackoff is where doubling ends.
+const maxBackoff = 24 * time.Hour
 
 // finishedStep gives the recorded end of a step that the journal says is over.
 func (e *Engine) finishedStep(path, name string) (starlark.Value, error, bool) {
@@ -123,7 +126,7 @@ func (e *Engine) attemptStep(t *starlark.Thread, outer *frame, path string, atte
 	e.emit(path, &event.StepStarted{Name: s.Name, Depth: depth, Attempt: attempt, Pos: builtin.CallerPos(t).String()})
 
 	back := enter(t, f)
-	v, err := starlark.Call(t, s.Fn, s.Args, s.Kwargs)
+	v, err := builtin.CallScript(t, s.Fn, s.Args, s.Kwargs)
 	back()
 	if err == nil {
 		err = f.unseen()

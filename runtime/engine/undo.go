@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
+	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/event"
@@ -37,7 +38,7 @@ func (e *Engine) undoUnit(t *starlark.Thread, un *unit) error {
 		for _, u := range un.objs {
 			f.only[u.ref.ID()] = u
 		}
-		_, err := starlark.Call(t, un.undo.fn, nil, nil)
+		_, err := builtin.CallScript(t, un.undo.fn, nil, nil)
 		f.only = nil
 		if err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"unicode"
 
 	"github.com/Masterminds/semver/v3"
 	"go.starlark.net/starlark"
@@ -158,6 +159,9 @@ func declareRunbook(c *builtin.Call, a *runbookArgs) (any, error) {
 	if !slices.Contains([]string{"", "stop", "rollback", "ask"}, a.OnFailure) {
 		return nil, diag.Usagef("runbook", "on_failure is %q, want stop, rollback or ask", a.OnFailure)
 	}
+	if a.Name == "" || len(a.Name) > maxRunbookName || strings.ContainsFunc(a.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return nil, diag.Usagef("runbook", "name is %.100q, want printable characters, at most %d bytes of them", a.Name, maxRunbookName)
+	}
 	up, err := ParseUpgrades(a.Upgrades)
 	if err != nil {
 		return nil, &diag.Error{Code: diag.Usage, Subject: "runbook", Problem: "upgrades", Err: err}
@@ -173,6 +177,9 @@ func declareRunbook(c *builtin.Call, a *runbookArgs) (any, error) {
 	d.rb = rb
 	return nil, nil
 }
+
+// maxRunbookName bounds the name that every view of a run begins with.
+const maxRunbookName = 200
 
 func scopeOf(m map[string][]string) (gate.Rules, error) {
 	var r gate.Rules
@@ -258,11 +265,11 @@ func loadModule(ctx context.Context, l *loader.Loader, predeclared starlark.Stri
 	}
 	graph, err := l.Collect(names)
 	if err != nil {
-		return nil, renderSource(err, names.Keys())
+		return nil, renderSource(err, writable(names))
 	}
 	m := &Loaded{
 		Bundle: graph.Bundle, Entry: graph.Entry, modules: map[string]starlark.StringDict{},
-		sources: newSources(graph.Bundle), names: names.Keys(),
+		sources: newSources(graph.Bundle), names: writable(names),
 	}
 	limits = limits.or(DefaultLoadSteps)
 	for _, mod := range graph.Order {
@@ -274,6 +281,11 @@ func loadModule(ctx context.Context, l *loader.Loader, predeclared starlark.Stri
 	}
 	m.Globals = m.modules[graph.Entry.Label]
 	return m, nil
+}
+
+// writable lists the names that a script can write.
+func writable(names starlark.StringDict) []string {
+	return slices.DeleteFunc(names.Keys(), func(n string) bool { return !isName(n) && !strings.HasPrefix(n, "_") })
 }
 
 func (m *Loaded) execute(ctx context.Context, mod *loader.Module, names starlark.StringDict, limits Limits, d *draft, print PrintFunc) error {
@@ -289,14 +301,18 @@ func (m *Loaded) execute(ctx context.Context, mod *loader.Module, names starlark
 	if d != nil && mod == m.Entry {
 		t.SetLocal(draftKey, d)
 	}
-	var globals starlark.StringDict
+	globals := make(chan starlark.StringDict, 1)
 	_, err := call(t, func() (starlark.Value, error) {
-		var err error
-		globals, err = mod.Program.Init(t, names)
+		got, err := mod.Program.Init(t, names)
+		got.Freeze()
+		loader.Hide(got)
+		globals <- got
 		return nil, err
 	})
-	globals.Freeze()
-	m.modules[mod.Label] = globals
+	select {
+	case m.modules[mod.Label] = <-globals:
+	default: // the module was given up
+	}
 	return err
 }
 

@@ -223,7 +223,7 @@ func (c *collector) visit(label string, chain []string, at *syntax.Position) (*M
 	if m := c.g.Modules[label]; m != nil {
 		return m, nil
 	}
-	if len(c.g.Modules) >= maxFiles {
+	if len(c.g.Bundle.Files) >= maxFiles {
 		return nil, c.fault(chain, at, diag.Usagef(Filename(label), "the runbook loads more than %d modules", maxFiles))
 	}
 	src, err := c.l.read(label)
@@ -365,14 +365,33 @@ func (c *Cache) compile(label, src, names string, predeclared starlark.StringDic
 	if m != nil {
 		return m, nil
 	}
-	f, prog, err := starlark.SourceProgramOptions(options(), Filename(label), src, predeclared.Has)
+	m, err := compile(label, src, predeclared.Has)
 	if err != nil {
 		return nil, err
 	}
-	m = &Module{Label: label, Source: src, Doc: docstring(f), Program: prog, Globals: globals(f)}
 	c.mu.Lock()
 	c.m[key] = m
 	c.mu.Unlock()
+	return m, nil
+}
+
+// compile parses, rewrites and resolves a module. A source that one of them
+// panics on is an error of that source.
+func compile(label, src string, has func(string) bool) (m *Module, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			m, err = nil, diag.Usagef(Filename(label), "can't be compiled: %v", p)
+		}
+	}()
+	f, err := options().Parse(Filename(label), src, 0)
+	if err != nil {
+		return nil, err
+	}
+	m = &Module{Label: label, Source: src, Doc: docstring(f), Globals: globals(f)}
+	check(f, has)
+	if m.Program, err = starlark.FileProgram(f, has); err != nil {
+		return nil, err
+	}
 	return m, nil
 }
 

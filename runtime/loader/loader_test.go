@@ -118,3 +118,16 @@ func FuzzResolve(f *testing.F) {
 		}
 	})
 }
+
+// TestCompileRecovers: a source that the compiler panics on is an error of it.
+func TestCompileRecovers(t *testing.T) {
+	m, err := compile("//x.star", "x = y", func(name string) bool {
+		if name == "y" {
+			panic("no such place")
+		}
+		return false
+	})
+	if m != nil || err == nil || !strings.Contains(err.Error(), "x.star: can't be compiled: no such place") {
+		t.Errorf("got %v, %v, want the panic as an error of x.star", m, err)
+	}
+}

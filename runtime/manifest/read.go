@@ -8,9 +8,9 @@ import (
 
 	"go.starlark.net/starlark"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
-	"sigs.k8s.io/yaml"
 
 	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/plain"
 	"rutter.dev/rutter/runtime/value"
 )
 
@@ -97,7 +97,7 @@ func Parse(text string) ([]*cluster.Object, error) {
 		if err != nil {
 			return nil, fmt.Errorf("document %d: %w: %w", n, ErrInput, err)
 		}
-		j, err := yaml.YAMLToJSONStrict(doc)
+		j, err := plain.Written.JSON(doc)
 		if err != nil {
 			return nil, fmt.Errorf("document %d: %w: %w", n, ErrInput, err)
 		}

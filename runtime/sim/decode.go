@@ -13,8 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"sigs.k8s.io/yaml"
 
+	"rutter.dev/rutter/runtime/plain"
 	"rutter.dev/rutter/runtime/sim/kinds"
 )
 
@@ -32,7 +32,7 @@ func decodeBody(r *http.Request, q *query, body []byte) (*unstructured.Unstructu
 		return q.expected(obj, body)
 	case "application/yaml":
 		var err error
-		if j, err = yaml.YAMLToJSON(body); err != nil {
+		if j, err = plain.Written.LaxJSON(body); err != nil {
 			return nil, q.unrecognized(err, body)
 		}
 	case "application/json", "":

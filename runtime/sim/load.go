@@ -12,7 +12,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
-	"sigs.k8s.io/yaml"
+
+	"rutter.dev/rutter/runtime/plain"
 )
 
 // Load brings objects in as an administrator with a backup would: status, uid,
@@ -111,7 +112,7 @@ func ReadObjects(r io.Reader, name string) ([]*unstructured.Unstructured, error)
 }
 
 func readDocument(doc []byte) ([]*unstructured.Unstructured, error) {
-	j, err := yaml.YAMLToJSON(doc)
+	j, err := plain.Dumped.LaxJSON(doc)
 	if err != nil {
 		return nil, err
 	}

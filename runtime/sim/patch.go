@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
-	"sigs.k8s.io/yaml"
 
 	"rutter.dev/rutter/runtime/plain"
 	"rutter.dev/rutter/runtime/sim/kinds"
@@ -258,9 +257,9 @@ func decodeApplied(body []byte, strict bool) (*unstructured.Unstructured, error)
 			return &unstructured.Unstructured{Object: m}, nil
 		}
 	}
-	read := yaml.YAMLToJSON
+	read := plain.Written.LaxJSON
 	if strict {
-		read = yaml.YAMLToJSONStrict
+		read = plain.Written.JSON
 	}
 	j, err := read(body)
 	if err != nil {

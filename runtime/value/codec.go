@@ -33,6 +33,9 @@ var ErrSecret = errors.New("holds Secret material, which is recorded only encryp
 
 // Encode is v as JSON. The error names the path of what cannot be recorded.
 func (c *Codec) Encode(v starlark.Value) (json.RawMessage, error) {
+	if err := bounded(v); err != nil {
+		return nil, err
+	}
 	b, err := c.encode(nil, v, "", 0)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/big"
 	"reflect"
+	"regexp"
 	"time"
 
 	startime "go.starlark.net/lib/time"
@@ -226,7 +227,12 @@ var ErrNotData = errors.New("not data")
 // beyond its range), float64, []any, map[string]any. Versions, durations and
 // times become strings. The error names the path of what is no data. Nothing
 // is shared with v except the JSON behind Objects, which stays read-only.
-func ToGo(v starlark.Value) (any, error) { return toGo(v, "", 0) }
+func ToGo(v starlark.Value) (any, error) {
+	if err := bounded(v); err != nil {
+		return nil, err
+	}
+	return toGo(v, "", 0)
+}
 
 func toGo(v starlark.Value, path string, depth int) (any, error) {
 	if depth > maxDepth {
@@ -247,9 +253,9 @@ func toGo(v starlark.Value, path string, depth int) (any, error) {
 	case starlark.Float:
 		return float64(v), nil
 	case *Object:
-		return v.m, nil
+		return v.m, openly(v.m, v.at.secret, v.Type(), path)
 	case *List:
-		return v.v, nil
+		return v.v, openly(v.v, v.at.secret, v.Type(), path)
 	case Version:
 		return v.String(), nil
 	case Quantity:
@@ -289,6 +295,23 @@ func toGo(v starlark.Value, path string, depth int) (any, error) {
 	}
 	return nil, notData(v, path)
 }
+
+// openly refuses to give material of a Secret as plain data, from which it could
+// be written elsewhere. A Secret as a whole stays one, by itself or in a list of
+// objects.
+func openly(v any, material bool, kind, path string) error {
+	if material || holdsMaterial(v) && !whole.MatchString(path) {
+		if path == "" {
+			path = "value"
+		}
+		return fmt.Errorf("%s is a %s with material of a Secret, which is %w", path, kind, ErrNotData)
+	}
+	return nil
+}
+
+// whole are the places of objects in what builtins take: the value itself, an
+// element of a list, an item of a kind List.
+var whole = regexp.MustCompile(`^(\[\d+\])?(items(\[\d+\])?)?$`)
 
 func mappingToGo(m starlark.IterableMapping, path string, depth int) (any, error) {
 	items := m.Items()

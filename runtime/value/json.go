@@ -2,6 +2,7 @@ package value
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
 	"reflect"
@@ -71,6 +72,15 @@ func appendFloat(b []byte, f float64) []byte {
 		s += ".0"
 	}
 	return append(b, s...)
+}
+
+// comparableJSON refuses to compare what holds material of a Secret, as two Secret
+// values do.
+func comparableJSON(a any, aSecret bool, b any, bSecret bool) error {
+	if aSecret || bSecret || holdsMaterial(a) && holdsMaterial(b) {
+		return errors.New("objects with material of a Secret can't be compared; compare their metadata.resourceVersion")
+	}
+	return nil
 }
 
 // equalJSON compares decoded JSON; numbers by value (1 == 1.0, as in Starlark).

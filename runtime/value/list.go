@@ -68,6 +68,9 @@ func (l *List) Iterate() starlark.Iterator { return &listIterator{l: l} }
 // CompareSameType gives == and !=, by content.
 func (l *List) CompareSameType(op syntax.Token, y starlark.Value, _ int) (bool, error) {
 	other := y.(*List)
+	if err := comparableJSON(l.v, l.at.secret, other.v, other.at.secret); err != nil {
+		return false, err
+	}
 	switch op {
 	case syntax.EQL:
 		return equalJSON(l.v, other.v), nil

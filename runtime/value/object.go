@@ -147,6 +147,9 @@ func (o *Object) Items() []starlark.Tuple {
 // CompareSameType gives == and !=, by content.
 func (o *Object) CompareSameType(op syntax.Token, y starlark.Value, _ int) (bool, error) {
 	other := y.(*Object)
+	if err := comparableJSON(o.m, o.at.secret, other.m, other.at.secret); err != nil {
+		return false, err
+	}
 	switch op {
 	case syntax.EQL:
 		return equalJSON(o.m, other.m), nil

@@ -233,15 +233,10 @@ func (s *Secret) Truth() starlark.Bool { return s.s != "" }
 // Hash implements starlark.Value; a hash would tell about the material.
 func (s *Secret) Hash() (uint32, error) { return 0, errors.New("unhashable type: secret") }
 
-// CompareSameType gives == and != between secrets.
-func (s *Secret) CompareSameType(op syntax.Token, y starlark.Value, _ int) (bool, error) {
-	switch op {
-	case syntax.EQL:
-		return s.s == y.(*Secret).s, nil
-	case syntax.NEQ:
-		return s.s != y.(*Secret).s, nil
-	}
-	return false, errors.New("secrets have no order")
+// CompareSameType refuses: to learn that two secrets are equal is to learn one of
+// them, if the other was made for it.
+func (s *Secret) CompareSameType(syntax.Token, starlark.Value, int) (bool, error) {
+	return false, errors.New("secrets can't be compared")
 }
 
 func hashString(s string) uint32 {

@@ -13,12 +13,12 @@ import (
 
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/plain"
 	"rutter.dev/rutter/runtime/value"
 )
 
-// maxText bounds what is decoded, in bytes; etcd's own limit for one object is
-// 1.5 MiB, and a whole rendered mesh is below 2 MiB.
-const maxText = 16 << 20
+// maxText bounds what is decoded, in bytes.
+const maxText = value.MaxText
 
 type encodeArgs struct {
 	X      starlark.Value `star:"x,positional" doc:"Data: dict, list, string, number, bool, None or a cluster object. Material of Secrets is written as <secret>."`
@@ -43,6 +43,9 @@ func jsonBuiltins() []*builtin.Spec {
 				if err != nil || a.Indent == "" {
 					return string(b), err
 				}
+				if len(a.Indent) > maxIndent {
+					return nil, diag.Usagef("json.encode", "indent: got %d characters, want at most %d", len(a.Indent), maxIndent)
+				}
 				return starlark.Call(c.Thread, starjson.Module.Members["indent"], starlark.Tuple{starlark.String(b)},
 					[]starlark.Tuple{{starlark.String("indent"), starlark.String(a.Indent)}})
 			},
@@ -64,7 +67,13 @@ func jsonBuiltins() []*builtin.Spec {
 	}
 }
 
+// maxIndent bounds what stands before each line, times the levels.
+const maxIndent = 16
+
 func encodeJSON(t *starlark.Thread, x starlark.Value) ([]byte, error) {
+	if _, err := value.TextSize(x, maxText); err != nil {
+		return nil, &diag.Error{Code: diag.Usage, Subject: "json.encode", Err: err}
+	}
 	v, err := starlark.Call(t, starjson.Module.Members["encode"], starlark.Tuple{x}, nil)
 	if err != nil {
 		return nil, &diag.Error{Subject: "json.encode", Err: err}
@@ -74,8 +83,8 @@ func encodeJSON(t *starlark.Thread, x starlark.Value) ([]byte, error) {
 }
 
 func bounded(name, text string) error {
-	if len(text) > maxText {
-		return diag.Usagef(name, "got %d bytes, want at most %d", len(text), maxText)
+	if err := plain.Written.Check([]byte(text)); err != nil {
+		return &diag.Error{Code: diag.Usage, Subject: name, Problem: "the text", Err: err}
 	}
 	return nil
 }
@@ -167,12 +176,9 @@ func readDocument(r io.Reader) ([]byte, error) {
 }
 
 func decodeDocument(doc []byte) (starlark.Value, error) {
-	b, err := yaml.YAMLToJSONStrict(doc)
+	b, err := plain.Written.JSON(doc)
 	if err != nil {
 		return nil, err
-	}
-	if len(b) > maxText {
-		return nil, fmt.Errorf("expands to %d bytes, want at most %d", len(b), maxText)
 	}
 	x, err := value.DecodeJSON(b)
 	if err != nil {

@@ -102,7 +102,11 @@ func reBuiltins() []*builtin.Spec {
 				if err != nil {
 					return nil, err
 				}
-				return re.FindAllString(a.Text, -1), nil
+				found := re.FindAllString(a.Text, maxMatches+1)
+				if len(found) > maxMatches {
+					return nil, diag.Usagef("re.find_all", "found more than %d matches, want at most that", maxMatches)
+				}
+				return found, nil
 			},
 		}),
 		builtin.NewPure(builtin.PureDef[replaceArgs]{
@@ -113,13 +117,34 @@ func reBuiltins() []*builtin.Spec {
 				if err != nil {
 					return nil, err
 				}
-				if n := len(a.Text) + len(re.FindAllStringIndex(a.Text, -1))*len(a.By); n > maxText {
-					return nil, diag.Usagef("re.replace", "would give about %d bytes, want at most %d", n, maxText)
-				}
-				return re.ReplaceAllString(a.Text, a.By), nil
+				return replaceAll(re, a)
 			},
 		}),
 	}
+}
+
+// maxMatches bounds what is found in one text.
+const maxMatches = 1_000_000
+
+// replaceAll is ReplaceAllString that stops where the result gets too long. Each
+// match is held with the places of all its groups, so that more groups make for
+// fewer matches.
+func replaceAll(re *regexp.Regexp, a *replaceArgs) (any, error) {
+	most := maxMatches / (re.NumSubexp() + 1)
+	found := re.FindAllStringSubmatchIndex(a.Text, most+1)
+	if len(found) > most {
+		return nil, diag.Usagef("re.replace", "found more than %d matches, want at most that", most)
+	}
+	var out []byte
+	at := 0
+	for _, m := range found {
+		out = append(out, a.Text[at:m[0]]...)
+		if n := len(out) + len(a.By) + strings.Count(a.By, "$")*(m[1]-m[0]); n > maxText {
+			return nil, diag.Usagef("re.replace", "would give about %d bytes, want at most %d", n, maxText)
+		}
+		out, at = re.ExpandString(out, a.By, a.Text, m), m[1]
+	}
+	return string(append(out, a.Text[at:]...)), nil
 }
 
 // maxPattern bounds a pattern: compiled size grows with it.

@@ -18,6 +18,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"istio.io/istio/manifests"
+
+	"rutter.dev/rutter/runtime/plain"
 )
 
 // renderInput is everything that a manifest depends on, read and validated.
@@ -191,6 +193,9 @@ func (in *renderInput) compareChartVersion(dir string, want *semver.Version) err
 	var chart struct {
 		AppVersion string `json:"appVersion"`
 	}
+	if err := plain.Written.Check(b); err != nil {
+		return fmt.Errorf("charts folder %s: base/Chart.yaml: %w", dir, err)
+	}
 	if err := yaml.Unmarshal(b, &chart); err != nil {
 		return fmt.Errorf("charts folder %s: base/Chart.yaml: %w", dir, err)
 	}
@@ -282,6 +287,9 @@ func (in *renderInput) addFile(f File) error {
 	var doc struct {
 		Kind string         `json:"kind"`
 		Spec map[string]any `json:"spec"`
+	}
+	if err := plain.Written.Check(docs[0]); err != nil {
+		return fmt.Errorf("file %s: %w", name, err)
 	}
 	if err := yaml.Unmarshal(docs[0], &doc); err != nil {
 		return fmt.Errorf("file %s: %w", name, err)

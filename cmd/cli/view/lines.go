@@ -111,7 +111,7 @@ func (l *lines) runStarted(b *event.RunStarted) string {
 	if b.From != "" || b.To != "" {
 		istio = "Istio " + strings.TrimSuffix(b.From+" -> "+b.To, " -> ")
 	}
-	return l.strong.Sprint(what+" "+b.Run) + "  " + fields(strings.TrimSpace(b.Runbook+" "+b.Version), on, istio)
+	return l.strong.Sprint(what+" "+b.Run) + "  " + fields(event.CleanLine(b.Runbook+" "+b.Version), on, istio)
 }
 
 // short is the beginning of an identifier.

@@ -60,7 +60,7 @@ func (m *methods) bind(recv any, typ, name string) (starlark.Value, error) {
 		}
 		return nil, e
 	}
-	return starlark.NewBuiltin(x.spec.Name, func(th *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	return builtin.HostFunc(x.spec.Name, func(th *starlark.Thread, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 		a, err := x.spec.Unpack(args, kwargs)
 		if err != nil {
 			return nil, err

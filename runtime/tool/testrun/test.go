@@ -12,6 +12,7 @@ import (
 	"go.starlark.net/starlark"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/sim"
 	"rutter.dev/rutter/runtime/value"
@@ -179,8 +180,7 @@ func (t *test) objects(v starlark.Value) ([]*unstructured.Unstructured, error) {
 		if strings.Contains(text, "\n") || strings.Contains(text, ": ") {
 			return sim.ReadObjects(strings.NewReader(text), "YAML text")
 		}
-		path := t.beside(text)
-		return sim.ReadFiles(os.DirFS(filepath.Dir(path)), filepath.Base(path))
+		return t.readObjects(text)
 	case starlark.IterableMapping:
 		x, err := value.ToGo(v)
 		if err != nil {
@@ -205,6 +205,21 @@ func (t *test) objects(v starlark.Value) ([]*unstructured.Unstructured, error) {
 	return nil, fmt.Errorf("got %s, want YAML text, a file, an object or a list of objects", v.Type())
 }
 
+// readObjects reads a file or a folder within the root. A test is source like a
+// runbook, and reads nothing else; nor through a link.
+func (t *test) readObjects(name string) (out []*unstructured.Unstructured, err error) {
+	rel, err := filepath.Rel(t.file.root, t.beside(name))
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(t.file.root)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	return sim.ReadFiles(root.FS(), filepath.ToSlash(rel))
+}
+
 // beside is the absolute path of a name relative to the test file, or to the
 // root after //.
 func (t *test) beside(name string) string {
@@ -215,7 +230,7 @@ func (t *test) beside(name string) string {
 }
 
 func (t *test) fails(th *starlark.Thread, a *failsArgs) (starlark.Value, error) {
-	_, err := starlark.Call(th, a.Fn, a.Args, a.Kwargs)
+	_, err := builtin.CallScript(th, a.Fn, a.Args, a.Kwargs)
 	if stopped := interp.Stopped(th); stopped != nil {
 		return nil, stopped
 	}

@@ -50,7 +50,7 @@ func diffRemoveTagSpec() *builtin.Spec {
 			if err != nil {
 				return nil, err
 			}
-			return show(c, fmt.Sprintf("remove tag %s", a.Tag), p, impact{Restarts: []string{}, Outdated: []outdated{}})
+			return manifest.Show(c, fmt.Sprintf("remove tag %s", a.Tag), p, manifest.Impact{})
 		},
 	})
 }

@@ -68,7 +68,7 @@ func diffSetTagSpec() *builtin.Spec {
 			if err != nil {
 				return nil, err
 			}
-			return show(c, fmt.Sprintf("tag %s: %s -> %s", a.Tag, cmp.Or(t.was, "none"), a.Revision), p, t.impact)
+			return manifest.Show(c, fmt.Sprintf("tag %s: %s -> %s", a.Tag, cmp.Or(t.was, "none"), a.Revision), p, t.impact)
 		},
 	})
 }
@@ -77,7 +77,7 @@ func diffSetTagSpec() *builtin.Spec {
 type tagMove struct {
 	was     string // revision that it pointed at
 	planned *manifest.Planned
-	impact  impact
+	impact  manifest.Impact
 }
 
 func planSetTag(c *builtin.Call, a *setTagArgs) (*tagMove, error) {
@@ -244,14 +244,14 @@ func (t *tagMove) forecast(c *builtin.Call, a *setTagArgs) error {
 		}
 		t.planned.Notes = append(t.planned.Notes, fmt.Sprintf("tag %s moves from %s to %s", a.Tag, cmp.Or(t.was, "nothing"), a.Revision))
 	}
-	t.planned.Notes = append(t.planned.Notes, im.notes()...)
+	t.planned.Notes = append(t.planned.Notes, im.Words()...)
 	t.impact = *im
 	return nil
 }
 
 // impactOf compares what is outdated now with what would be.
-func impactOf(c *builtin.Call, after []*cluster.Object, gone []string) (*impact, error) {
-	im := &impact{Restarts: []string{}, Outdated: []outdated{}}
+func impactOf(c *builtin.Call, after []*cluster.Object, gone []string) (*manifest.Impact, error) {
+	im := &manifest.Impact{Restarts: []string{}, Outdated: []manifest.Outdated{}}
 	if len(after)+len(gone) == 0 {
 		return im, nil
 	}
@@ -265,32 +265,16 @@ func impactOf(c *builtin.Call, after []*cluster.Object, gone []string) (*impact,
 	}
 	for _, w := range then {
 		if !slices.Contains(now, w) {
-			im.Outdated = append(im.Outdated, outdatedOf(w))
+			im.Outdated = append(im.Outdated, manifest.OutdatedOf(w))
 		}
 	}
 	return im, nil
 }
 
-// notes say the impact for the plan and the diff.
-func (im *impact) notes() []string {
-	var out []string
-	for _, w := range im.Restarts {
-		out = append(out, w+" rolls at once: istiod of another revision takes its gateway over")
-	}
-	if n := len(im.Outdated); n > 0 {
-		var ws []string
-		for _, w := range im.Outdated {
-			ws = append(ws, w.Namespace+"/"+w.Workload)
-		}
-		out = append(out, fmt.Sprintf("%d workloads get another proxy when they are restarted: %s", n, strings.Join(ws, ", ")))
-	}
-	return out
-}
-
 // tagData is what driving needs besides the effects.
 type tagData struct {
-	Was    string `json:"was"`
-	Impact impact `json:"impact"`
+	Was    string          `json:"was"`
+	Impact manifest.Impact `json:"impact"`
 }
 
 func (t *tagMove) plan() (*effect.Plan, error) {
@@ -299,13 +283,13 @@ func (t *tagMove) plan() (*effect.Plan, error) {
 
 // tagSet is the value of istioctl.set_tag.
 type tagSet struct {
-	Tag       string     `json:"tag"`
-	Revision  string     `json:"revision"`
-	Was       string     `json:"was"`
-	Applied   []string   `json:"applied"`
-	Unchanged []string   `json:"unchanged"`
-	Restarts  []string   `json:"restarts"`
-	Outdated  []outdated `json:"outdated"`
+	Tag       string              `json:"tag"`
+	Revision  string              `json:"revision"`
+	Was       string              `json:"was"`
+	Applied   []string            `json:"applied"`
+	Unchanged []string            `json:"unchanged"`
+	Restarts  []string            `json:"restarts"`
+	Outdated  []manifest.Outdated `json:"outdated"`
 }
 
 func driveSetTag(c *builtin.Call, s effect.Submitter, a *setTagArgs, p *effect.Plan) (any, error) {

@@ -39,7 +39,7 @@ func Specs(r *lib.Renderer) []*builtin.Spec {
 
 // Decoders rebuild the module's handles.
 func Decoders() map[string]value.Decoder {
-	return map[string]value.Decoder{manifest.Kind: manifest.Decode, ChangeKind: DecodeChange}
+	return map[string]value.Decoder{manifest.Kind: manifest.Decode, manifest.ChangeKind: manifest.DecodeChange}
 }
 
 // configReader can give the Istio library, which insists on a client of its

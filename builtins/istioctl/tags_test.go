@@ -155,7 +155,7 @@ func TestTagIsMadeMovedAndRemoved(t *testing.T) {
 	}
 
 	overwrite := workbench.Kw("overwrite", starlark.True)
-	shown := b.Must("istioctl.diff_set_tag", positional("stable"), text("revision", canary), overwrite).(*Change)
+	shown := b.Must("istioctl.diff_set_tag", positional("stable"), text("revision", canary), overwrite).(*manifest.Change)
 	if want := []string{"deployment.apps/public-istio in istio-system"}; !slices.Equal(shown.Restarts, want) {
 		t.Errorf("restarts at once %q, want %q", shown.Restarts, want)
 	}
@@ -262,7 +262,7 @@ func TestUninstall(t *testing.T) {
 	point(t, b, "istiod-"+canary)
 	sent(b)
 
-	shown := b.Must("istioctl.diff_uninstall", nil, text("revision", canary)).(*Change)
+	shown := b.Must("istioctl.diff_uninstall", nil, text("revision", canary)).(*manifest.Change)
 	if shown.Effects[0] != "patch validatingwebhookconfiguration.admissionregistration.k8s.io/istiod-default-validator" {
 		t.Errorf("first effect %q", shown.Effects[0])
 	}
@@ -316,7 +316,7 @@ func TestUninstallShowsTheGateway(t *testing.T) {
 	if rev := b.Get("Deployment", "apps", "istio-system", gateway).GetLabels()["istio.io/rev"]; rev != "next" {
 		t.Fatalf("the gateway is of revision %q", rev)
 	}
-	shown := b.Must("istioctl.diff_uninstall", nil, text("revision", "next"), workbench.Kw("gateways", starlark.True)).(*Change)
+	shown := b.Must("istioctl.diff_uninstall", nil, text("revision", "next"), workbench.Kw("gateways", starlark.True)).(*manifest.Change)
 	if !slices.Contains(shown.Effects, "delete deployment.apps/"+gateway+" in istio-system") {
 		t.Errorf("effects %q", shown.Effects)
 	}

@@ -56,7 +56,7 @@ func diffUninstallSpec(r *lib.Renderer) *builtin.Spec {
 			if err != nil {
 				return nil, err
 			}
-			return show(c, fmt.Sprintf("uninstall revision %s", a.Revision), p, impact{Restarts: []string{}, Outdated: []outdated{}})
+			return manifest.Show(c, fmt.Sprintf("uninstall revision %s", a.Revision), p, manifest.Impact{})
 		},
 	})
 }

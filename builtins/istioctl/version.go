@@ -13,6 +13,7 @@ import (
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/knowledge"
+	"rutter.dev/rutter/runtime/manifest"
 	"rutter.dev/rutter/runtime/mesh"
 )
 
@@ -34,22 +35,9 @@ type versions struct {
 	Tags         []mesh.Tag     `json:"tags"`
 	// Outdated are the workloads whose proxies injection would make otherwise
 	// now, as restart.outdated takes them.
-	Outdated []outdated `json:"outdated"`
+	Outdated []manifest.Outdated `json:"outdated"`
 	planes   []mesh.ControlPlane
 	proxies  []mesh.Proxy
-}
-
-// outdated is one workload with outdated proxies. Workload, namespace, name and
-// kind are as in a restart's report.
-type outdated struct {
-	Workload  string `json:"workload"`
-	Namespace string `json:"namespace"`
-	Name      string `json:"name"`
-	Kind      string `json:"kind"`
-	Pods      int    `json:"pods"`
-	From      string `json:"from"` // version, image or revision: what differs
-	To        string `json:"to"`
-	Reason    string `json:"reason"`
 }
 
 type plane struct {
@@ -90,7 +78,7 @@ struct(workload, namespace, name, kind, pods, from, to, reason).`,
 func look(ctx context.Context, r cluster.Reader, k *knowledge.Base, dataPlane bool) (*versions, error) {
 	v := &versions{
 		Client: lib.LinkedVersion, ControlPlane: []plane{}, DataPlane: map[string]int{}, Revisions: map[string]int{},
-		Skew: []string{}, Tags: []mesh.Tag{}, Outdated: []outdated{},
+		Skew: []string{}, Tags: []mesh.Tag{}, Outdated: []manifest.Outdated{},
 	}
 	k8s, err := r.Version(ctx)
 	if err != nil {
@@ -129,18 +117,9 @@ func (v *versions) findOutdated(ctx context.Context, r cluster.Reader) error {
 		return err
 	}
 	for _, w := range found {
-		v.Outdated = append(v.Outdated, outdatedOf(w))
+		v.Outdated = append(v.Outdated, manifest.OutdatedOf(w))
 	}
 	return nil
-}
-
-func outdatedOf(w mesh.Workload) outdated {
-	short := w.Ref
-	short.Namespace = ""
-	return outdated{
-		Workload: short.String(), Namespace: w.Ref.Namespace, Name: w.Ref.Name, Kind: w.Ref.Kind,
-		Pods: w.Pods, From: w.From, To: w.To, Reason: w.Why(),
-	}
 }
 
 // judge fills in what follows from the versions.

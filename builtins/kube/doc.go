@@ -12,11 +12,11 @@ import (
 func Specs() []*builtin.Spec {
 	return []*builtin.Spec{
 		getSpec(), listSpec(), existsSpec(), versionSpec(), canISpec(), logsSpec(), eventsSpec(), describeSpec(), waitSpec(),
-		applySpec(), patchSpec(), labelSpec(), deleteSpec(), evictSpec(),
+		applySpec(), patchSpec(), labelSpec(), diffLabelSpec(), deleteSpec(), evictSpec(),
 	}
 }
 
 // Decoders lists the decoders of the handles that the module takes or gives.
 func Decoders() map[string]value.Decoder {
-	return map[string]value.Decoder{manifest.Kind: manifest.Decode}
+	return map[string]value.Decoder{manifest.Kind: manifest.Decode, manifest.ChangeKind: manifest.DecodeChange}
 }

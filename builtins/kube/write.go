@@ -8,7 +8,6 @@ import (
 
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
-	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/manifest"
 )
@@ -94,35 +93,6 @@ func driveOne[A any](c *builtin.Call, s effect.Submitter, _ *A, p *effect.Plan) 
 		}
 	}
 	return len(p.Effects) > 0, nil
-}
-
-type labelArgs struct {
-	Ref       starlark.Value `star:"ref,positional" doc:"object to label"`
-	Set       map[string]any `star:"set,required" doc:"labels to set; None takes one away"`
-	Namespace string         `star:"namespace" doc:"namespace of a namespaced object"`
-}
-
-func labelSpec() *builtin.Spec {
-	return builtin.NewWrite(builtin.WriteDef[labelArgs]{
-		Name:    "kube.label",
-		Doc:     "Sets and removes labels of one object. Injection labels of a namespace are a relabelling, which a person must approve.",
-		Example: `step("mark", kube.label, "namespace/shop", set = {"team": "shop"})`,
-		Returns: "bool: whether anything was changed",
-		Effects: effect.ClassesOf(effect.Patch),
-		Plan: func(c *builtin.Call, a *labelArgs) (*effect.Plan, error) {
-			ref, err := resolve(c.Ctx, c.Reader, a.Ref, a.Namespace)
-			if err != nil {
-				return nil, err
-			}
-			for k, v := range a.Set {
-				if _, ok := v.(string); v != nil && !ok {
-					return nil, diag.Usagef("kube.label", "label %q: got %v, want a string, or None to take it away", k, v)
-				}
-			}
-			return planPatch(c, ref, types.MergePatchType, map[string]any{"metadata": map[string]any{"labels": a.Set}}, "")
-		},
-		Drive: driveOne[labelArgs],
-	})
 }
 
 type deleteArgs struct {

@@ -27,7 +27,7 @@ func components(gateways bool) []component {
 	out := []component{
 		{name: "istiod", kind: "Deployment", labels: "app=istiod"},
 		{name: "cni", kind: "DaemonSet", labels: "k8s-app=istio-cni-node"},
-		{name: "ztunnel", kind: "DaemonSet", labels: "app=ztunnel"},
+		{name: "ztunnel", kind: "DaemonSet", labels: "app.kubernetes.io/name=ztunnel"},
 	}
 	if gateways {
 		out = append(out, component{name: "gateways", kind: "Deployment", labels: "operator.istio.io/component in (IngressGateways,EgressGateways)", gateway: true})

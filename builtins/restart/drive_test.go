@@ -401,3 +401,34 @@ func TestDeletedMeanwhile(t *testing.T) {
 		t.Errorf("left alone: %+v, want %s", r.Skipped, gone)
 	}
 }
+
+func TestOnlyTheNodesThatAreNamed(t *testing.T) {
+	w := newWorld(t, mesh.Spec{Istio: "1.30.3", Workloads: 8, Namespaces: 1, Nodes: 3, Seed: 1})
+	var wishes []wish
+	for _, wi := range w.stale() {
+		if wi.ref.Kind == "DaemonSet" {
+			wishes = append(wishes, wish{ref: wi.ref, reason: "test", nodes: []string{"node-2"}})
+		}
+	}
+	if len(wishes) != 1 {
+		t.Fatalf("%d DaemonSets, want one", len(wishes))
+	}
+	if _, err := newPlanner(w.call(), nil, 5).plan(wishes, nil); err == nil || !strings.Contains(err.Error(), "replaces the pods of all nodes") {
+		t.Errorf("rolled by its controller: got %v", err)
+	}
+	w.patch("DaemonSet", wishes[0].ref.Namespace, wishes[0].ref.Name, `{"spec":{"updateStrategy":{"type":"OnDelete","rollingUpdate":null}}}`)
+	p, err := newPlanner(w.call(), nil, 5).plan(wishes, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := drive(w.call(), w, p, usual()); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.sent) != 1 || text(w.sent[0].Before, "spec", "nodeName") != "node-2" {
+		t.Errorf("sent %v", w.sent)
+	}
+	wishes[0].nodes = []string{"node-9"}
+	if p, err = newPlanner(w.call(), nil, 5).plan(wishes, nil); err != nil || len(p.Effects) != 0 || !strings.Contains(strings.Join(p.Notes, "\n"), "it has no pod on node-9") {
+		t.Errorf("no such node: %v, %v", p, err)
+	}
+}

@@ -23,7 +23,7 @@ func named(c *builtin.Call, a *workloadsArgs) ([]wish, error) {
 	add := func(ref cluster.Ref) {
 		if !seen[ref.ID()] {
 			seen[ref.ID()] = true
-			out = append(out, wish{ref: ref, reason: a.Reason})
+			out = append(out, wish{ref: ref, reason: a.Reason, nodes: a.Nodes})
 		}
 	}
 	for i, v := range a.Workloads {

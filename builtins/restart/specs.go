@@ -110,6 +110,7 @@ type workloadsArgs struct {
 	Workloads    []starlark.Value `star:"workloads,positional,optional" doc:"names as kubectl takes them (deploy/web), or objects"`
 	Namespace    string           `star:"namespace" doc:"of the names, or of what the selector finds"`
 	Selector     string           `star:"selector" doc:"label selector of Deployments, StatefulSets and DaemonSets, instead of names"`
+	Nodes        []string         `star:"nodes" doc:"only the pods on these nodes, of workloads that update OnDelete; all if not given"`
 	Reason       string           `star:"reason" default:"asked for by the runbook" doc:"why, for the plan and the report"`
 	Waves        *Waves           `star:"waves" doc:"portions; restart.waves() if not given"`
 	Soak         time.Duration    `star:"soak" default:"0s" doc:"how long a wave is watched before the next one begins"`
@@ -124,7 +125,8 @@ func workloadsSpec() *builtin.Spec {
 		Name: "restart.workloads", Returns: "restart_report",
 		Doc: `Restart named workloads, in waves and within disruption budgets.
 They are restarted whether their proxies are outdated or not; restart.outdated
-finds those that need it.`,
+finds those that need it. With nodes, a DaemonSet that updates OnDelete is
+restarted node by node: on one of them first, say, and watched there.`,
 		Example: `step("restart web", restart.workloads, ["deploy/web", "sts/db"], namespace = "shop")`,
 		Effects: []effect.Class{effect.Restart, effect.Eviction, effect.ControlPlane},
 		Plan: func(c *builtin.Call, a *workloadsArgs) (*effect.Plan, error) {

@@ -14,6 +14,7 @@ import (
 
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/mesh"
 )
@@ -25,7 +26,8 @@ type wish struct {
 	reason   string
 	from, to string // proxy versions; "" where they do not matter
 	gateway  bool
-	wave     string // set where the caller knows the order; else Waves cut it
+	wave     string   // set where the caller knows the order; else Waves cut it
+	nodes    []string // whose pods alone are replaced; all if empty
 }
 
 // target is a workload that a plan restarts. It is recorded with the plan, so
@@ -143,10 +145,19 @@ func (p *planner) target(w wish, o *cluster.Object, budgets []mesh.Budget) (*tar
 		}
 	}
 	if s.how == howEvict {
-		if t.Old, err = p.oldPods(t); err != nil {
+		if t.Old, err = p.oldPods(t, w.nodes); err != nil {
 			return nil, "", err
 		}
+		if len(w.nodes) > 0 && len(t.Old) == 0 {
+			return nil, "it has no pod on " + strings.Join(w.nodes, ", "), nil
+		}
 		return t, "", nil
+	}
+	if len(w.nodes) > 0 {
+		return nil, "", &diag.Error{
+			Code: diag.Usage, Subject: w.ref.String(), Problem: "its controller replaces the pods of all nodes as soon as one is to be",
+			Expect: "updateStrategy.type OnDelete where nodes are named", Next: "apply it with OnDelete first, then restart it node by node",
+		}
 	}
 	t.Mark = markOf(p.c.Run.ID, o)
 	return t, "", nil
@@ -169,7 +180,7 @@ func markOf(run string, o *cluster.Object) string {
 
 // oldPods are the pods to evict: the highest ordinal first, as the StatefulSet
 // controller itself would replace them.
-func (p *planner) oldPods(t *target) ([]oldPod, error) {
+func (p *planner) oldPods(t *target, nodes []string) ([]oldPod, error) {
 	mine, err := t.own(p.c)
 	if err != nil {
 		return nil, err
@@ -181,6 +192,9 @@ func (p *planner) oldPods(t *target) ([]oldPod, error) {
 	for _, o := range mine {
 		if got, ok := proxyOf(o); t.To != "" && ok && got.is(t.To) {
 			continue // was replaced since
+		}
+		if len(nodes) > 0 && !slices.Contains(nodes, text(o, "spec", "nodeName")) {
+			continue
 		}
 		out = append(out, oldPod{o.GetName(), string(o.GetUID())})
 	}

@@ -51,6 +51,10 @@ func (e *Engine) undoUnit(t *starlark.Thread, un *unit) error {
 	case un.kind == dataPlaneUnit:
 		return e.rollOutAgain(s, un.objs)
 	}
+	var err error
+	if s.call, err = e.injectorsOf(f.ctx, un); err != nil {
+		return err
+	}
 	for len(un.objs) > 0 {
 		n := 1
 		for n < len(un.objs) && un.objs[n].rank() == un.objs[0].rank() {
@@ -66,6 +70,34 @@ func (e *Engine) undoUnit(t *starlark.Thread, un *unit) error {
 		un = &unit{objs: un.objs[n:]}
 	}
 	return nil
+}
+
+// injectorsOf are the writes by which a unit brings injection webhooks back or
+// takes them away. RUT010 judges them as the unit leaves them, as it judged those
+// that are undone: the injector of the old control plane is switched on before
+// the tag goes that took its place.
+func (e *Engine) injectorsOf(ctx context.Context, un *unit) ([]*effect.Effect, error) {
+	var out []*effect.Effect
+	for _, u := range un.objs {
+		if u.ref.Kind != "MutatingWebhookConfiguration" {
+			continue
+		}
+		live, err := e.o.Cluster.Get(ctx, u.ref)
+		if err != nil && !absent(err) {
+			return nil, err
+		}
+		if err != nil {
+			live = nil
+		}
+		ef, err := e.remake(ctx, u, content, live)
+		if err != nil {
+			return nil, err
+		}
+		if ef != nil {
+			out = append(out, ef)
+		}
+	}
+	return out, nil
 }
 
 // putBack writes the objects, one after the other, as far as they are not as

@@ -153,6 +153,15 @@ type placed struct {
 	in *unit
 }
 
+// move has the object undone with the last step that touched it, not with the
+// first. Whom a namespace follows goes back before what it follows now does: a
+// revision tag can't be taken away, or moved, from under it.
+func (p *placed) move(to *unit) {
+	p.in.objs = slices.DeleteFunc(p.in.objs, func(u *undone) bool { return u == p.u })
+	to.objs = append(to.objs, p.u)
+	p.in = to
+}
+
 type undoBuilder struct {
 	e     *Engine
 	main  map[string]*unit
@@ -205,6 +214,9 @@ func (b *undoBuilder) add(r *effectRecord) {
 	if at := b.at[id]; at != nil && (at.in == un || at.in.covers(un, r)) {
 		at.u.recs = append(at.u.recs, r)
 		at.u.classify()
+		if at.in != un && r.effect.Class == effect.Relabel {
+			at.move(un)
+		}
 		return
 	}
 	u := &undone{ref: r.effect.Ref, recs: []*effectRecord{r}, stage: stageOf(r.effect)}

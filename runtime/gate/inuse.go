@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -261,7 +263,7 @@ func (w world) proxiesOf(u *users, rev string) error {
 		}
 		seen[p.Owner.ID()] = true
 		now, touched := w.after(p.Owner, nil)
-		if touched && now == nil {
+		if touched && now == nil || w.renews(p) {
 			continue
 		}
 		if len(seen) <= ownersAsked {
@@ -276,6 +278,23 @@ func (w world) proxiesOf(u *users, rev string) error {
 		u.proxies.add(p.Owner, "")
 	}
 	return nil
+}
+
+// renews: a forecast takes it that a pod which an earlier effect has made anew is
+// injected by whatever injects then. Whether it was is looked at live.
+func (w world) renews(p mesh.Proxy) bool {
+	return w.run.Forecast && slices.ContainsFunc(w.run.Earlier, func(e *effect.Effect) bool {
+		if e.Verb == effect.Evict {
+			return e.Ref.Namespace == p.Namespace && e.Ref.Name == p.Pod
+		}
+		after := e.Intended()
+		if e.Ref.ID() != p.Owner.ID() || e.Before == nil || after == nil {
+			return false
+		}
+		was, _, err := unstructured.NestedFieldNoCopy(e.Before.Object, "spec", "template")
+		now, _, nerr := unstructured.NestedFieldNoCopy(after.Object, "spec", "template")
+		return err == nil && nerr == nil && !equality.Semantic.DeepEqual(was, now)
+	})
 }
 
 // gatewaysOf collects Gateways, waypoints among them, that name a revision or tag.

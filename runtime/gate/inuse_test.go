@@ -61,6 +61,8 @@ func TestInUse(t *testing.T) {
 		"istiod, proxies of another":              {gone(planeA), []string{planeA, planeB, sidecar("shop", "db-0", "b", ""), db}, nil, Pass, ""},
 		"istiod, pods whose owner is gone":        {gone(planeA), []string{planeA, planeB, sidecar("shop", "db-0", "a", "")}, nil, Pass, ""},
 		"istiod, whose proxies the call deletes":  {gone(planeA), []string{planeA, planeB, sidecar("shop", "db-0", "a", ""), db}, []*effect.Effect{gone(db)}, Pass, ""},
+		"istiod, whose proxies are rolled before": {gone(planeA), []string{planeA, planeB, sidecar("shop", "db-0", "a", ""), db}, []*effect.Effect{applied(t, db, workload("StatefulSet", "shop", "db", `"again":"1"`))}, Pass, ""},
+		"istiod, whose proxies stay as they are":  {gone(planeA), []string{planeA, planeB, sidecar("shop", "db-0", "a", ""), db}, []*effect.Effect{applied(t, db, strings.Replace(db, `"namespace"`, `"labels":{"a":"b"},"namespace"`, 1))}, Block, "running proxies"},
 		"istiod, a waypoint names its tag":        {gone(planeA), []string{planeA, tagA, gateway}, nil, Block, "gateways name it"},
 		"istiod scaled to none":                   {applied(t, planeA, revised(plane("istiod-a", 0, labelsA), "a")), []string{planeA, hookA, nsA}, nil, Block, `revision "a" goes away`},
 		"istiod scaled up":                        {applied(t, planeA, revised(plane("istiod-a", 3, labelsA), "a")), []string{planeA, hookA, nsA}, nil, Pass, ""},

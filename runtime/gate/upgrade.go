@@ -81,7 +81,12 @@ func kubernetesSupported(ctx context.Context, r cluster.Reader, run *Run, to *se
 }
 
 // modeOf: a named revision is installed beside the old one, so it may jump two.
+// Only istiod itself is one or the other: definitions are shared by old and new,
+// and accounts and rights bear no label of their revision.
 func modeOf(e *effect.Effect) mesh.Mode {
+	if !brings(e) {
+		return mesh.ByRevision
+	}
 	if o := e.Intended(); o != nil {
 		if rev := o.GetLabels()[mesh.LabelRev]; rev != "" && rev != mesh.DefaultRevision {
 			return mesh.ByRevision

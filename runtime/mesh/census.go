@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -314,7 +315,7 @@ func OutdatedOf(ctx context.Context, r cluster.Reader, planes []ControlPlane, px
 	if err != nil {
 		return nil, err
 	}
-	return outdatedBy(ctx, r, planes, px, ins)
+	return outdatedBy(ctx, r, planes, px, ins, nil)
 }
 
 // OutdatedWith is what Outdated would find if the mutating webhook
@@ -337,6 +338,20 @@ func OutdatedWith(ctx context.Context, r cluster.Reader, after []*cluster.Object
 		ins = append(ins, more...)
 	}
 	slices.SortStableFunc(ins, func(a, b Injector) int { return cmp.Compare(a.Configuration, b.Configuration) })
+	return outdatedNow(ctx, r, ins, nil)
+}
+
+// OutdatedRelabelled is what Outdated would find if the named namespaces had
+// these labels: what a relabelling leaves to be restarted.
+func OutdatedRelabelled(ctx context.Context, r cluster.Reader, labels map[string]map[string]string) ([]Workload, error) {
+	ins, err := Injectors(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return outdatedNow(ctx, r, ins, labels)
+}
+
+func outdatedNow(ctx context.Context, r cluster.Reader, ins []Injector, labels map[string]map[string]string) ([]Workload, error) {
 	planes, err := ControlPlanes(ctx, r)
 	if err != nil {
 		return nil, err
@@ -345,10 +360,10 @@ func OutdatedWith(ctx context.Context, r cluster.Reader, after []*cluster.Object
 	if err != nil {
 		return nil, err
 	}
-	return outdatedBy(ctx, r, planes, px, ins)
+	return outdatedBy(ctx, r, planes, px, ins, labels)
 }
 
-func outdatedBy(ctx context.Context, r cluster.Reader, planes []ControlPlane, px []Proxy, ins []Injector) ([]Workload, error) {
+func outdatedBy(ctx context.Context, r cluster.Reader, planes []ControlPlane, px []Proxy, ins []Injector, labels map[string]map[string]string) ([]Workload, error) {
 	images, err := ProxyImages(ctx, r, planes)
 	if err != nil {
 		return nil, err
@@ -361,6 +376,7 @@ func outdatedBy(ctx context.Context, r cluster.Reader, planes []ControlPlane, px
 	if err != nil {
 		return nil, fmt.Errorf("namespaces: %w", err)
 	}
+	maps.Copy(spaces, labels)
 	return outdated(px, ins, spaces, images), nil
 }
 

@@ -22,6 +22,9 @@ type Options struct {
 	Injector    sim.Injector
 	Now         time.Time // where virtual time begins
 	Seed        int64     // of uids and generated names
+	// Admission judges what is written to the twin, beside what the cluster has:
+	// a rehearsal of something going wrong.
+	Admission []sim.AdmissionHook
 }
 
 // Twin is a simulated cluster that begins as another one.
@@ -66,6 +69,9 @@ func (t *Twin) begin(o Options, src sim.Backing, served []sim.Served, kubernetes
 	})
 	if err != nil {
 		return fmt.Errorf("cluster %s: %w", t.name, err)
+	}
+	for _, h := range o.Admission {
+		t.sim.OnAdmission(h)
 	}
 	return nil
 }

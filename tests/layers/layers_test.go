@@ -35,6 +35,7 @@ var order = [][]string{
 	{"runtime/engine"},
 	{"runtime/host"},
 	{"runtime/tool/testrun", "runtime/tool/sweep", "runtime/plan"},
+	{"runtime/review"},
 	{"cmd/cli/view"},
 	{"cmd/cli"},
 	{"cmd/rutter"},

@@ -26,6 +26,9 @@ func (c endpointsController) Sync(w sim.World, gr schema.GroupResource, namespac
 		return c.sync(w, w.Get(grServices, namespace, name))
 	case grPods:
 		pod := w.Get(gr, namespace, name)
+		if pod != nil && text(pod.Object, "status", "podIP") == "" {
+			return 0 // in no slice yet: an address, once given, stays
+		}
 		for _, svc := range w.List(grServices, namespace) {
 			if pod == nil || picks(table(svc.Object, "spec", "selector"), labelsOf(pod)) {
 				// A refused write shows as a Service out of date; the

@@ -14,8 +14,9 @@
 // with which the undisturbed run ended it is left there, but for one in eight:
 // what it would do from there on is what the undisturbed run did. For the same
 // reason a request is disturbed in a resume from the end of the step before, if
-// that makes the same request, and a rollback is not done again from where one
-// was that was seen to its end: from the same journal, changes and state.
+// that makes the same request, and neither a resume nor a rollback is done again
+// from where one was that was seen to its end: from the same journal, changes
+// and state.
 //
 // The package knows no builtin and no command line: what runs is handed in as a
 // Subject.

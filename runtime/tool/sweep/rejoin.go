@@ -100,8 +100,8 @@ func (ref *reference) mayStop(c Case, seed uint64) bool {
 	return (h.Sum64()+seed)%carriedOn != 0
 }
 
-// ways are the states from which a rollback was seen to its good end. It is safe
-// for concurrent use.
+// ways are the states from which a rollback, or a resume, was seen to its good
+// end. It is safe for concurrent use.
 type ways struct {
 	mu   sync.Mutex
 	seen map[[sha256.Size]byte]bool
@@ -120,6 +120,26 @@ func (w *ways) learn(from [sha256.Size]byte) {
 		w.seen = map[[sha256.Size]byte]bool{}
 	}
 	w.seen[from] = true
+}
+
+// resumable is all that a resume goes by: what a rollback does, and what the
+// journal tells it of calls, values and leave. Calls of a step that is neither
+// over nor has changed anything are made anew.
+func (w *world) resumable() [sha256.Size]byte {
+	h := sha256.New()
+	from := w.standing()
+	fmt.Fprintf(h, "%x strayed %t\n", from, w.strayed)
+	for _, k := range slices.Sorted(maps.Keys(w.told)) {
+		if step, call := strings.CutPrefix(k, "call "); call {
+			step = step[:strings.LastIndexByte(step, ' ')]
+			_, changed := w.told["changed "+step]
+			if !changed && !strings.HasPrefix(w.steps[step], "ended, well true") {
+				continue
+			}
+		}
+		fmt.Fprintf(h, "%q %q\n", k, w.told[k])
+	}
+	return [sha256.Size]byte(h.Sum(nil))
 }
 
 // standing is all that a rollback goes by: how far which steps and effects are

@@ -28,7 +28,8 @@ type reference struct {
 	undone    map[string]rolling
 	marks     map[string]mark // at the end of outer steps, by path
 	stretches []*stretch
-	ways      ways
+	ways      ways // of rollbacks
+	resumes   ways
 	whole     bool // every case goes from the beginning to the end
 }
 

@@ -216,6 +216,7 @@ func (w *world) note(b journal.Body) {
 	switch b := b.(type) {
 	case *journal.Intent:
 		w.open[b.Key], w.intents[b.Key] = true, b.Effect
+		w.told["changed "+b.Step] = "" // what is read before a change is not read again
 	case *journal.Outcome:
 		w.open[b.Key] = false
 	case *journal.Begin:
@@ -224,9 +225,13 @@ func (w *world) note(b journal.Body) {
 		w.steps[b.Path] = "begun"
 	case *journal.StepEnd:
 		w.steps[b.Path] = fmt.Sprintf("ended, well %t, handled %t", b.OK, b.Handled)
+		w.told["value "+b.Path] = valueOf(b)
 		w.strayed = w.strayed || b.Handled
 	case *journal.Call:
+		w.told[fmt.Sprintf("call %s %d", b.Step, b.Seq)] = b.Builtin + b.Args + string(b.Value.Inline) + b.Value.Blob + b.Error
 		w.strayed = w.strayed || b.Step == "" && b.Error != ""
+	case *journal.Approval:
+		w.told[fmt.Sprintf("leave %s %s %s %s", b.Step, b.Gate, b.Object, b.Effect)] = b.By
 	}
 }
 

@@ -91,8 +91,21 @@ func (ref *reference) then(w *world, c Case, done bool, seed uint64) {
 		}
 		ref.resumed(w, c, err)
 	default:
-		_, err := ref.toTheEnd(w, c, seed, plan{}, w.resume)
-		ref.resumed(w, c, err)
+		ref.takenUp(w, c, seed)
+	}
+}
+
+// takenUp resumes the run, unless a resume from the same was seen to its end.
+func (ref *reference) takenUp(w *world, c Case, seed uint64) {
+	from := w.resumable()
+	if ref.mayStop(c, seed) && ref.resumes.known(from) {
+		w.isBack = true
+		return
+	}
+	_, err := ref.toTheEnd(w, c, seed, plan{}, w.resume)
+	ref.resumed(w, c, err)
+	if len(w.broken) == 0 && !ref.believed(c) {
+		ref.resumes.learn(from)
 	}
 }
 

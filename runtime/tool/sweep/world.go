@@ -44,6 +44,7 @@ type world struct {
 	open    map[string]bool // effects with an Intent and no Outcome
 	intents map[string]*effect.Effect
 	steps   map[string]string // how far each is, by path
+	told    map[string]string // what a resume would be told again, by path: values, calls, leave
 	output  bytes.Buffer
 	status  string // of the last process that ended by itself
 	limits  limits
@@ -53,14 +54,14 @@ type world struct {
 }
 
 func newWorld(s *Subject) *world {
-	return &world{s: s, run: runID, sim: s.Before.Clone(), disk: journal.NewMemFS(), open: map[string]bool{}, intents: map[string]*effect.Effect{}, steps: map[string]string{}}
+	return &world{s: s, run: runID, sim: s.Before.Clone(), disk: journal.NewMemFS(), open: map[string]bool{}, intents: map[string]*effect.Effect{}, steps: map[string]string{}, told: map[string]string{}}
 }
 
 // fork is a world that goes on from here by itself.
 func (w *world) fork() *world {
 	n := &world{
 		s: w.s, run: w.run, sim: w.sim.Clone(), disk: w.disk.Fork(), began: w.began, begun: w.begun, sent: slices.Clone(w.sent), forked: len(w.sent),
-		open: maps.Clone(w.open), intents: maps.Clone(w.intents), steps: maps.Clone(w.steps), broken: slices.Clone(w.broken), status: w.status, limits: w.limits.fork(), strayed: w.strayed,
+		open: maps.Clone(w.open), intents: maps.Clone(w.intents), steps: maps.Clone(w.steps), told: maps.Clone(w.told), broken: slices.Clone(w.broken), status: w.status, limits: w.limits.fork(), strayed: w.strayed,
 	}
 	n.output.Write(w.output.Bytes())
 	return n
@@ -169,7 +170,7 @@ func (w *world) emit(e event.Event) {
 func (w *world) reopened() error {
 	j, err := journal.Open(w.disk, root, w.run, w.sim.Clock())
 	w.begun = false
-	w.open, w.intents, w.steps = map[string]bool{}, map[string]*effect.Effect{}, map[string]string{}
+	w.open, w.intents, w.steps, w.told = map[string]bool{}, map[string]*effect.Effect{}, map[string]string{}, map[string]string{}
 	if errors.Is(err, journal.ErrNotBegun) || errors.Is(err, journal.ErrNoRun) {
 		return nil
 	}

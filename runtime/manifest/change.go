@@ -1,28 +1,26 @@
-package istioctl
+package manifest
 
 import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 
 	"go.starlark.net/starlark"
 
 	"rutter.dev/rutter/runtime/builtin"
-	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/event"
-	"rutter.dev/rutter/runtime/manifest"
+	"rutter.dev/rutter/runtime/mesh"
 	"rutter.dev/rutter/runtime/value"
 )
 
 // ChangeKind is the HandleKind of a Change.
-const ChangeKind = "istioctl-change/1"
+const ChangeKind = "change/1"
 
-// Change is what a writing builtin of the module would do, shown before it is
-// done, for an approval. It is immutable.
+// Change is what a writing builtin would do, shown before it is done, for an
+// approval. It is immutable.
 type Change struct {
 	ID    string   `json:"id"`
 	Title string   `json:"title"`
@@ -30,11 +28,55 @@ type Change struct {
 	Notes []string `json:"notes,omitempty"`
 	// Effects are "verb object", in the order in which they would be made.
 	Effects []string `json:"effects"`
+	Impact
+}
+
+// Impact is what a change does beyond its own objects.
+type Impact struct {
 	// Restarts are workloads that roll by themselves as soon as it is done.
 	Restarts []string `json:"restarts"`
 	// Outdated are workloads whose pods would come out different after it: they
 	// stay as they are until somebody restarts them.
-	Outdated []outdated `json:"outdated"`
+	Outdated []Outdated `json:"outdated"`
+}
+
+// Outdated is one workload with outdated proxies. Workload, namespace, name and
+// kind are as in a restart's report.
+type Outdated struct {
+	Workload  string `json:"workload"`
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Kind      string `json:"kind"`
+	Pods      int    `json:"pods"`
+	From      string `json:"from"` // version, image or revision: what differs
+	To        string `json:"to"`
+	Reason    string `json:"reason"`
+}
+
+// OutdatedOf is a workload of the census as scripts get it.
+func OutdatedOf(w mesh.Workload) Outdated {
+	short := w.Ref
+	short.Namespace = ""
+	return Outdated{
+		Workload: short.String(), Namespace: w.Ref.Namespace, Name: w.Ref.Name, Kind: w.Ref.Kind,
+		Pods: w.Pods, From: w.From, To: w.To, Reason: w.Why(),
+	}
+}
+
+// Words say the impact for the plan and the diff.
+func (im Impact) Words() []string {
+	var out []string
+	for _, w := range im.Restarts {
+		out = append(out, w+" rolls at once: istiod of another revision takes its gateway over")
+	}
+	if n := len(im.Outdated); n > 0 {
+		var ws []string
+		for _, w := range im.Outdated {
+			ws = append(ws, w.Namespace+"/"+w.Workload)
+		}
+		out = append(out, fmt.Sprintf("%d workloads get another proxy when they are restarted: %s", n, strings.Join(ws, ", ")))
+	}
+	return out
 }
 
 var (
@@ -42,21 +84,21 @@ var (
 	_ starlark.HasAttrs = (*Change)(nil)
 )
 
-// impact is what a change does beyond its own objects.
-type impact struct {
-	Restarts []string   `json:"restarts"`
-	Outdated []outdated `json:"outdated"`
-}
-
-// show makes the Change of planned effects, tells the views, and notes the
+// Show makes the Change of planned effects, tells the views, and notes the
 // digests that an approval then binds.
-func show(c *builtin.Call, title string, p *effect.Plan, im impact) (*Change, error) {
-	ch := &Change{Title: title, Notes: p.Notes, Effects: []string{}, Restarts: im.Restarts, Outdated: im.Outdated}
+func Show(c *builtin.Call, title string, p *effect.Plan, im Impact) (*Change, error) {
+	ch := &Change{Title: title, Notes: p.Notes, Effects: []string{}, Impact: im}
+	if ch.Restarts == nil {
+		ch.Restarts = []string{}
+	}
+	if ch.Outdated == nil {
+		ch.Outdated = []Outdated{}
+	}
 	fact, moves := &effect.Diff{Objects: map[string]string{}}, &effect.Diff{Objects: map[string]string{}}
 	var b strings.Builder
 	h := sha256.New()
 	for _, e := range p.Effects {
-		if manifest.IsMove(e) {
+		if IsMove(e) {
 			moves.Objects[e.Ref.ID()] = e.Digest()
 			continue
 		}
@@ -66,7 +108,7 @@ func show(c *builtin.Call, title string, p *effect.Plan, im impact) (*Change, er
 		if after == nil && e.Verb != effect.Delete {
 			after = e.Intended()
 		}
-		text, err := manifest.Unified(e.Ref, e.Before, after)
+		text, err := Unified(e.Ref, e.Before, after)
 		if err != nil {
 			return nil, err
 		}
@@ -147,14 +189,4 @@ func (ch *Change) Attr(name string) (starlark.Value, error) {
 // AttrNames implements starlark.HasAttrs.
 func (ch *Change) AttrNames() []string {
 	return []string{"effects", "id", "notes", "outdated", "restarts", "text", "title"}
-}
-
-// names are refs as people read them, sorted.
-func names(refs []cluster.Ref) []string {
-	out := make([]string, len(refs))
-	for i, r := range refs {
-		out[i] = r.String()
-	}
-	slices.Sort(out)
-	return out
 }

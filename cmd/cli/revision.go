@@ -1,0 +1,197 @@
+package cli
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"rutter.dev/rutter/runtime/diag"
+)
+
+// runbooksAt is a runbook, or a folder of them, as a version names it.
+type runbooksAt struct {
+	path   string // of the file or folder
+	folder bool
+	root   string // that may be loaded from; "" for the nearest
+	temp   string // to be removed
+}
+
+func (v *runbooksAt) close() {
+	if v.temp != "" {
+		_ = os.RemoveAll(v.temp) // the system empties that folder, too
+	}
+}
+
+// versionOf finds what OLD or NEW means: a path, or REV:PATH of the repository
+// that the working folder is in.
+func (a *app) versionOf(ctx context.Context, name string) (*runbooksAt, error) {
+	abs := name
+	if !filepath.IsAbs(abs) {
+		abs = filepath.Join(a.env.Workdir, abs)
+	}
+	if st, err := os.Stat(abs); err == nil {
+		return &runbooksAt{path: abs, folder: st.IsDir()}, nil
+	}
+	rev, inside, ok := strings.Cut(name, ":")
+	if !ok {
+		l, root, err := a.source(name, "", nil) // of the catalogue
+		if err != nil {
+			return nil, err
+		}
+		closeQuietly(l)
+		return &runbooksAt{path: name, root: root}, nil
+	}
+	if !filepath.IsLocal(filepath.FromSlash(inside)) {
+		return nil, diag.Usagef(name, "expected REV:PATH with a path from the repository's own folder on")
+	}
+	if strings.HasPrefix(rev, "-") {
+		return nil, diag.Usagef(name, "%q is no git revision", rev)
+	}
+	temp, err := os.MkdirTemp("", "rutter-review-")
+	if err != nil {
+		return nil, err
+	}
+	v := &runbooksAt{path: filepath.Join(temp, filepath.FromSlash(inside)), root: temp, temp: temp}
+	if err := checkOut(ctx, a.env.Workdir, rev, temp); err != nil {
+		v.close()
+		return nil, &diag.Error{Code: diag.Usage, Subject: name, Err: err, Changed: "nothing", Expect: "a file, a folder, or REV:PATH of the git repository here"}
+	}
+	st, err := os.Stat(v.path)
+	if err != nil {
+		v.close()
+		return nil, diag.Usagef(name, "revision %s has no %s", rev, inside)
+	}
+	v.folder = st.IsDir()
+	return v, nil
+}
+
+// mostCheckedOut bounds what is taken out of a repository.
+const mostCheckedOut = 256 << 20
+
+// checkOut writes the regular files of a revision into a folder. Links are left
+// out: runbooks load nothing through them.
+func checkOut(ctx context.Context, repository, rev, to string) error {
+	top, err := git(ctx, repository, "rev-parse", "--show-toplevel")
+	if err != nil {
+		return err
+	}
+	data, err := git(ctx, strings.TrimSpace(string(top)), "archive", "--format=tar", rev)
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(to)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }() // what was written was closed
+	for t := tar.NewReader(bytes.NewReader(data)); ; {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if h.Typeflag != tar.TypeReg {
+			continue
+		}
+		if err := root.MkdirAll(filepath.Dir(filepath.FromSlash(h.Name)), 0o700); err != nil {
+			return err
+		}
+		b, err := io.ReadAll(io.LimitReader(t, mostCheckedOut))
+		if err != nil {
+			return err
+		}
+		if err := root.WriteFile(filepath.FromSlash(h.Name), b, 0o600); err != nil {
+			return err
+		}
+	}
+}
+
+// git asks the git that is installed. No shell is involved.
+func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Dir = dir
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		if text := strings.TrimSpace(said.String()); text != "" {
+			return nil, errors.New("git " + args[0] + ": " + text)
+		}
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// runbookFile is one version of one runbook; the zero value is none.
+type runbookFile struct{ path, root string }
+
+// pair is a runbook in both versions.
+type pair struct {
+	name    string
+	was, is runbookFile
+}
+
+// paired lists the runbooks to compare.
+func paired(was, is *runbooksAt) ([]pair, error) {
+	if was.folder != is.folder {
+		return nil, diag.Usagef(was.path, "compare two files or two folders, not one with the other")
+	}
+	if !was.folder {
+		return []pair{{name: strings.TrimSuffix(filepath.Base(is.path), ".star"), was: runbookFile{was.path, was.root}, is: runbookFile{is.path, is.root}}}, nil
+	}
+	before, err := runbooksIn(was)
+	if err != nil {
+		return nil, err
+	}
+	after, err := runbooksIn(is)
+	if err != nil {
+		return nil, err
+	}
+	names := slices.Concat(before, after)
+	slices.Sort(names)
+	var out []pair
+	for _, name := range slices.Compact(names) {
+		p := pair{name: strings.TrimSuffix(name, ".star")}
+		if slices.Contains(before, name) {
+			p.was = runbookFile{filepath.Join(was.path, filepath.FromSlash(name)), was.root}
+		}
+		if slices.Contains(after, name) {
+			p.is = runbookFile{filepath.Join(is.path, filepath.FromSlash(name)), is.root}
+		}
+		out = append(out, p)
+	}
+	if len(out) == 0 {
+		return nil, diag.Usagef(is.path, "no runbook is in it")
+	}
+	return out, nil
+}
+
+// runbooksIn lists the runbooks of a folder: modules that call runbook(…).
+func runbooksIn(v *runbooksAt) ([]string, error) {
+	var out []string
+	err := filepath.WalkDir(v.path, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".star" || strings.HasSuffix(path, "_test.star") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if bytes.HasPrefix(b, []byte("runbook(")) || bytes.Contains(b, []byte("\nrunbook(")) {
+			rel, err := filepath.Rel(v.path, path)
+			out = append(out, filepath.ToSlash(rel))
+			return err
+		}
+		return nil
+	})
+	return out, err
+}

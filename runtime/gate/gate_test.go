@@ -210,6 +210,17 @@ func TestVersionPath(t *testing.T) {
 	}
 }
 
+// Definitions and rights are shared by two control planes, or bear no label of
+// their revision: which way the upgrade goes is for istiod to say.
+func TestVersionPathOfWhatIsShared(t *testing.T) {
+	crd := `{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{"name":"a.b"}}`
+	role := `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"istiod-clusterrole-1-31-0-istio-system"}}`
+	for _, js := range []string{crd, role} {
+		judge(t, versionPath, &fake{}, &Run{From: "1.29.0", To: "1.31.0", Policy: &Policy{}}, applied(t, "", js), Pass)
+		judge(t, versionPath, &fake{}, &Run{From: "1.28.0", To: "1.31.0", Policy: &Policy{}}, applied(t, "", js), Block)
+	}
+}
+
 func TestPrecheckPassed(t *testing.T) {
 	ok, bad := effect.Precheck{Target: "1.31.0"}, effect.Precheck{Target: "1.31.0", Errors: []string{"e1", "e2"}}
 	for name, c := range map[string]struct {

@@ -29,7 +29,8 @@ func TestFieldOwnersAreCompared(t *testing.T) {
 		}
 		return w
 	}
-	want := stateOf(applied("kubectl").sim)
+	first := applied("kubectl")
+	want := stateOf(first.sim, first.had)
 	same, other := applied("kubectl"), applied("rutter")
 	same.settledAs(want, "before")
 	other.settledAs(want, "before")
@@ -38,6 +39,26 @@ func TestFieldOwnersAreCompared(t *testing.T) {
 	}
 	if got := strings.Join(other.broken, "\n"); !strings.Contains(got, "field owners of configmap/a in default differs") {
 		t.Errorf("another owner: %q", got)
+	}
+}
+
+// The address of a Service that the run made is the server's to choose, that of
+// one that was there before is not.
+func TestAddressesOfNewServices(t *testing.T) {
+	c := emptyWorld(t).sim
+	svc := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": "a", "namespace": "default"},
+		"spec": map[string]any{"type": "NodePort", "ports": []any{map[string]any{"port": int64(80)}}},
+	}}
+	if err := c.Load([]*unstructured.Unstructured{svc}); err != nil {
+		t.Fatal(err)
+	}
+	const name = "service/a in default"
+	if got := stateOf(c, nil)[name]; got == "" || strings.Contains(got, "clusterIP\"") || strings.Contains(got, "nodePort") {
+		t.Errorf("made by the run: %s", got)
+	}
+	if got := stateOf(c, services(c))[name]; !strings.Contains(got, "clusterIP\"") || !strings.Contains(got, "nodePort") {
+		t.Errorf("there before: %s", got)
 	}
 }
 

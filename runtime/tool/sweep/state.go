@@ -20,8 +20,9 @@ import (
 var derived = []string{"Pod", "ReplicaSet", "ControllerRevision", "Event", "Lease", "Endpoints", "EndpointSlice", "Node"}
 
 // stateOf is the normal form of everything that somebody wrote, and what runs
-// in every workload's pods.
-func stateOf(c *sim.Cluster) map[string]string {
+// in every workload's pods. Addresses that the server gave to Services are left
+// out, but of those in had: which one is free depends on how often it was asked.
+func stateOf(c *sim.Cluster, had map[string]bool) map[string]string {
 	out := map[string]string{}
 	owner := map[types.UID]*unstructured.Unstructured{}
 	objects := c.Objects()
@@ -31,7 +32,11 @@ func stateOf(c *sim.Cluster) map[string]string {
 			continue
 		}
 		name := cluster.RefOf(o).String()
-		b, err := cluster.CanonicalJSON(cluster.Normalize(o, cluster.NormalizeOptions{}).Object)
+		n := cluster.Normalize(o, cluster.NormalizeOptions{})
+		if o.GetKind() == "Service" && !had[name] {
+			n = unaddressed(n)
+		}
+		b, err := cluster.CanonicalJSON(n.Object)
 		if err != nil {
 			b = []byte(err.Error())
 		}
@@ -55,6 +60,36 @@ func stateOf(c *sim.Cluster) map[string]string {
 		out[key] = strings.Join(lines, "\n")
 	}
 	return out
+}
+
+// services are the names of the Services that are there.
+func services(c *sim.Cluster) map[string]bool {
+	out := map[string]bool{}
+	for _, o := range c.Objects() {
+		if o.GetKind() == "Service" {
+			out[cluster.RefOf(o).String()] = true
+		}
+	}
+	return out
+}
+
+// unaddressed is a Service without what the server gave it.
+func unaddressed(svc *unstructured.Unstructured) *unstructured.Unstructured {
+	svc = svc.DeepCopy()
+	spec, ok := svc.Object["spec"].(map[string]any)
+	if !ok || spec["clusterIP"] == "None" {
+		return svc
+	}
+	for _, field := range []string{"clusterIP", "clusterIPs", "healthCheckNodePort"} {
+		delete(spec, field)
+	}
+	ports, _ := spec["ports"].([]any)
+	for _, p := range ports {
+		if m, ok := p.(map[string]any); ok {
+			delete(m, "nodePort")
+		}
+	}
+	return svc
 }
 
 // owned begins the key under which the field owners of an object are.
@@ -177,7 +212,8 @@ func differences(got, want []string) []string {
 // shortest is the length from which a secret is told from other text.
 const shortest = 8
 
-// secrets are the values of all Secrets, plain and as they are written down.
+// secrets are the values of all Secrets, plain and as they are written down, but
+// certificates: istiod writes those of its CA into every namespace and webhook.
 func secrets(c *sim.Cluster) [][]byte {
 	var out [][]byte
 	for _, o := range c.Objects() {
@@ -185,7 +221,10 @@ func secrets(c *sim.Cluster) [][]byte {
 			continue
 		}
 		data, _, _ := unstructured.NestedStringMap(o.Object, "data")
-		for _, v := range data {
+		for k, v := range data {
+			if strings.HasSuffix(k, "cert.pem") || strings.HasSuffix(k, "cert-chain.pem") || strings.HasSuffix(k, ".crt") {
+				continue
+			}
 			plain, err := base64.StdEncoding.DecodeString(v)
 			if err == nil && len(plain) >= shortest {
 				out = append(out, plain, []byte(v))

@@ -41,7 +41,7 @@ func refer(s *Subject) (*reference, error) {
 	ref := &reference{marks: map[string]mark{}, needle: secrets(s.Before), audited: audited(s.Before)}
 	b := s.Before.Clone()
 	b.Advance(settle)
-	ref.before = stateOf(b)
+	ref.before = stateOf(b, w.had)
 	began := w.sim.Clock().Now()
 	p, err := w.start(plan{onStep: ref.marking, onRequest: func(pt point) { ref.points = append(ref.points, pt) }})
 	if err != nil {
@@ -60,7 +60,7 @@ func refer(s *Subject) (*reference, error) {
 		return nil, err
 	}
 	w.sim.Advance(settle)
-	ref.after = stateOf(w.sim)
+	ref.after = stateOf(w.sim, w.had)
 	if err := ref.undo(w.fork()); err != nil {
 		return nil, err
 	}

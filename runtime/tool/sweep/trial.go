@@ -170,7 +170,7 @@ func (ref *reference) finished(w *world, c Case) {
 
 func (w *world) settledAs(want map[string]string, when string) {
 	w.sim.Advance(settle)
-	for _, d := range compare(stateOf(w.sim), want) {
+	for _, d := range compare(stateOf(w.sim, w.had), want) {
 		w.breaks("not as %s: %s", when, d)
 	}
 }

@@ -36,6 +36,7 @@ type world struct {
 	s       *Subject
 	run     string
 	sim     *sim.Cluster
+	had     map[string]bool // the Services that were there before
 	disk    *journal.MemFS
 	began   int // processes so far
 	begun   bool
@@ -54,13 +55,13 @@ type world struct {
 }
 
 func newWorld(s *Subject) *world {
-	return &world{s: s, run: runID, sim: s.Before.Clone(), disk: journal.NewMemFS(), open: map[string]bool{}, intents: map[string]*effect.Effect{}, steps: map[string]string{}, told: map[string]string{}}
+	return &world{s: s, run: runID, had: services(s.Before), sim: s.Before.Clone(), disk: journal.NewMemFS(), open: map[string]bool{}, intents: map[string]*effect.Effect{}, steps: map[string]string{}, told: map[string]string{}}
 }
 
 // fork is a world that goes on from here by itself.
 func (w *world) fork() *world {
 	n := &world{
-		s: w.s, run: w.run, sim: w.sim.Clone(), disk: w.disk.Fork(), began: w.began, begun: w.begun, sent: slices.Clone(w.sent), forked: len(w.sent),
+		s: w.s, run: w.run, had: w.had, sim: w.sim.Clone(), disk: w.disk.Fork(), began: w.began, begun: w.begun, sent: slices.Clone(w.sent), forked: len(w.sent),
 		open: maps.Clone(w.open), intents: maps.Clone(w.intents), steps: maps.Clone(w.steps), told: maps.Clone(w.told), broken: slices.Clone(w.broken), status: w.status, limits: w.limits.fork(), strayed: w.strayed,
 	}
 	n.output.Write(w.output.Bytes())

@@ -14,7 +14,7 @@ ISTIO   := builtins/istioctl|cmd/|tests
 SWEPT   := runbooks/istio/in-place_test.star --run '^test_small_mesh$$' --sweep
 CASES   ?= 2000
 
-.PHONY: help build hostile demo test sweep race check e2e cluster-up cluster-down golden bench clean
+.PHONY: help build release reproduce hostile demo test sweep race check e2e cluster-up cluster-down golden bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,12 @@ build: bin/rutter ## build bin/rutter
 
 bin/rutter: FORCE
 	$(GO) build -ldflags '$(LDFLAGS)' -o $@ ./cmd/rutter
+
+release: ## build bin/release for linux and darwin on amd64 and arm64, with SBOMs and checksums
+	$(GO) run ./tests/release --version $(VERSION)
+
+reproduce: ## build this platform's release twice, from two folders, and compare the bytes
+	$(GO) run ./tests/release --version $(VERSION) --twice --out bin/reproduce
 
 hostile: ## run the hostile inputs: each in a process of its own, within a memory limit
 	$(GOTEST) -count=1 ./tests/hostile

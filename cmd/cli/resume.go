@@ -283,7 +283,7 @@ func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal,
 	}
 	defer func() { _ = r.close() }()
 	clock.Clock = r.env.Clock
-	sealer, err := a.sealer()
+	sealer, err := a.sealer(p)
 	if err != nil {
 		return err
 	}

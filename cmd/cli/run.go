@@ -188,7 +188,7 @@ func (a *app) begin(ctx context.Context, f *runFlags, p *policy.Policy, renderer
 	if err != nil {
 		return err
 	}
-	sealer, err := a.sealer()
+	sealer, err := a.sealer(p)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/lock"
+	"rutter.dev/rutter/runtime/policy"
 	"rutter.dev/rutter/runtime/seal"
 	"rutter.dev/rutter/runtime/sim"
 	"rutter.dev/rutter/runtime/sim/mesh"
@@ -100,13 +101,18 @@ func (a *app) reach(ctx context.Context, t *target, dir string, renderer *lib.Re
 
 func (t *target) invocation() (json.RawMessage, error) { return json.Marshal(t) }
 
-// sealer is the key with which this machine encrypts Secrets in journals.
-func (a *app) sealer() (*seal.Sealer, error) {
+// sealer is the key with which this machine encrypts Secrets in journals and
+// backups, to the policy's recipients too.
+func (a *app) sealer(p *policy.Policy) (*seal.Sealer, error) {
 	root, err := a.stateRoot()
 	if err != nil {
 		return nil, err
 	}
-	return seal.Open(filepath.Dir(root))
+	s, err := seal.Open(filepath.Dir(root))
+	if err != nil || p == nil || len(p.Recipients) == 0 {
+		return s, err
+	}
+	return s.To(p.Recipients...)
 }
 
 // answers are the flags by which an operator answers beforehand.

@@ -68,6 +68,9 @@ func TestCredentialPrograms(t *testing.T) {
 		if _, serr := os.Stat(ran); (serr == nil) != c.runs {
 			t.Errorf("%s with %v: ran is %v, want %v", c.command, c.allowed, serr == nil, c.runs)
 		}
+		if strings.Contains(err.Error(), "touch") {
+			t.Errorf("%s: the error tells the program's arguments: %v", c.command, err)
+		}
 		if !c.runs && !strings.Contains(err.Error(), "RUTTER_EXEC_PLUGINS="+c.command) && c.command != "./aws" {
 			t.Errorf("%s: the error does not say how to allow it: %v", c.command, err)
 		}

@@ -25,6 +25,7 @@ func (p *Policy) Explain(now time.Time) string {
 	section("Health", p.health())
 	section("Told", p.told())
 	section("Istioctl", p.fetched())
+	section("Secrets are sealed to this machine's key and to", p.Recipients)
 	if b.Len() == 0 {
 		return "the policy demands nothing beyond the gates' own rules\n"
 	}

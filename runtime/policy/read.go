@@ -36,6 +36,9 @@ type Policy struct {
 	Zone *time.Location
 	// Toolchain says from where istioctl may be fetched.
 	Toolchain toolchain.Rules
+	// Recipients are age's public keys ("age1…") that Secrets in journals and
+	// backups are sealed to, beside the key of the machine that runs.
+	Recipients []string
 	// Rules are the names of the organization's rules, in the order in which
 	// they judge.
 	Rules []string
@@ -85,7 +88,7 @@ func parse(name, text string) (*Policy, []named, error) {
 		return nil, nil, err
 	}
 	f.policy.Digest = digest(text)
-	return &Policy{Policy: f.policy, Path: name, Zone: f.zone, Toolchain: f.toolchain}, f.rules, nil
+	return &Policy{Policy: f.policy, Path: name, Zone: f.zone, Toolchain: f.toolchain, Recipients: f.recipients}, f.rules, nil
 }
 
 func digest(parts ...string) string {

@@ -113,6 +113,10 @@ func TestParse(t *testing.T) {
 		"rules":          {"rules: [a.star]", "rules come with a file only"},
 		"a person twice": {"approvals: [{step: x, people: [a, a]}]", "names a twice"},
 		"gates of step":  {"approvals: [{step: x, gates: [RUT013], people: [a]}]", "gates go with verdict: ask"},
+		"recipients":     {"recipients: [age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p]", ""},
+		"no recipient":   {"recipients: [age1ql3z]", `1:14: recipients[1]: "age1ql3z" is no recipient`},
+		"a private key":  {"recipients: [AGE-SECRET-KEY-1hunter2]", "holds a private key"},
+		"sealed twice":   {"recipients: [age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p, age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p]", "comes twice"},
 		"a control":      {"protectedContexts: [\"a\\e[31mb\"]", "holds a control character"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"filippo.io/age"
+
 	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/toolchain"
@@ -19,6 +21,8 @@ type file struct {
 	rules     []named // .star files, relative to the policy's folder
 	zone      *time.Location
 	toolchain toolchain.Rules
+	// recipients of what is sealed
+	recipients []string
 }
 
 // named is a text of the file and where it is.
@@ -57,6 +61,7 @@ func (d *document) read(root *node) *file {
 		key{"signers", false, func(n *node) { p.Signers = d.text(n, "a file of allowed signers") }},
 		key{"rules", false, func(n *node) { f.rules = d.ruleFiles(n) }},
 		key{"toolchain", false, func(n *node) { f.toolchain = d.toolchain(n) }},
+		key{"recipients", false, func(n *node) { f.recipients = d.recipients(n) }},
 	)
 	for _, read := range later {
 		read()
@@ -338,6 +343,29 @@ func (d *document) notify(n *node) []gate.Notify {
 			d.fail(name, fmt.Sprintf("name %q comes twice", t.Name), "a name of its own for each target")
 		}
 		out = append(out, t)
+	})
+	return out
+}
+
+// recipients reads age's public keys.
+func (d *document) recipients(n *node) []string {
+	const expect = "public keys of age, age1…"
+	var out []string
+	d.list(n, func(c *node) {
+		s := d.text(c, expect)
+		if s == "" {
+			return
+		}
+		switch _, err := age.ParseX25519Recipient(s); {
+		case strings.HasPrefix(strings.ToUpper(s), "AGE-SECRET-KEY-"):
+			d.fail(c, "holds a private key", expect) // which is not shown
+		case err != nil:
+			d.fail(c, fmt.Sprintf("%q is no recipient", s), expect)
+		case slices.Contains(out, s):
+			d.fail(c, "comes twice", "each recipient once")
+		default:
+			out = append(out, s)
+		}
 	})
 	return out
 }

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -18,9 +19,12 @@ import (
 // KeyFile is the name of the key within the state folder.
 const KeyFile = "age.key"
 
-// Sealer seals to one key and opens what was sealed to it. It is immutable and
-// safe for concurrent use.
-type Sealer struct{ id *age.X25519Identity }
+// Sealer seals to one key, and to those of others, and opens what was sealed to
+// its own. It is immutable and safe for concurrent use.
+type Sealer struct {
+	id     *age.X25519Identity
+	others []age.Recipient
+}
 
 // ErrKey is wrapped by errors about the key itself.
 var ErrKey = errors.New("age key")
@@ -38,7 +42,7 @@ func Open(dir string) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sealer{id}
+	s := &Sealer{id: id}
 	return s, s.prove()
 }
 
@@ -117,10 +121,25 @@ func (s *Sealer) prove() error {
 // Recipient is the public key, as age writes it.
 func (s *Sealer) Recipient() string { return s.id.Recipient().String() }
 
+// To is a sealer that seals to further public keys too, as age writes them
+// ("age1…"): whoever holds one of theirs opens it when this machine is gone. It
+// opens what s does.
+func (s *Sealer) To(recipients ...string) (*Sealer, error) {
+	out := &Sealer{id: s.id, others: slices.Clone(s.others)}
+	for _, text := range recipients {
+		r, err := age.ParseX25519Recipient(text)
+		if err != nil {
+			return nil, fmt.Errorf("recipient %q: %w: %w", text, ErrKey, err)
+		}
+		out.others = append(out.others, r)
+	}
+	return out, out.prove()
+}
+
 // Seal encrypts plain.
 func (s *Sealer) Seal(plain []byte) ([]byte, error) {
 	var b bytes.Buffer
-	w, err := age.Encrypt(&b, s.id.Recipient())
+	w, err := age.Encrypt(&b, append([]age.Recipient{s.id.Recipient()}, s.others...)...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: seal: %w", ErrKey, err)
 	}

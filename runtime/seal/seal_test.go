@@ -35,6 +35,36 @@ func TestSealRoundTrip(t *testing.T) {
 	}
 }
 
+// TestTo: each of two machines opens what one of them sealed to both; a third does not.
+func TestTo(t *testing.T) {
+	var s [3]*Sealer
+	for i := range s {
+		var err error
+		if s[i], err = Open(t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	both, err := s[0].To(s[1].Recipient())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := both.Seal([]byte("hunter2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, true, false} {
+		if plain, err := s[i].Open(sealed); (err == nil && string(plain) == "hunter2") != want {
+			t.Errorf("machine %d: got %q, %v", i, plain, err)
+		}
+	}
+	if both.Recipient() != s[0].Recipient() {
+		t.Error("the key of the machine changed")
+	}
+	if _, err := s[0].To("age1nothing"); !errors.Is(err, ErrKey) {
+		t.Errorf("no recipient: got %v, want ErrKey", err)
+	}
+}
+
 func TestKeyFile(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Open(dir); err != nil {

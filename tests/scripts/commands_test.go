@@ -23,7 +23,36 @@ import (
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"serve": serve, "until": until, "waitfile": waitFile,
-		"runid": runID, "events": events, "remember": remember, "unchanged": unchanged, "flip": flip, "cut": cut, "hold": hold, "codes": codes,
+		"runid": runID, "events": events, "remember": remember, "unchanged": unchanged, "flip": flip, "cut": cut, "hold": hold, "codes": codes, "private": private,
+	}
+}
+
+// private demands that nobody but its owner can read what is below a folder.
+func private(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: private DIR")
+	}
+	n := 0
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		want := fs.FileMode(0o600)
+		if d.IsDir() {
+			want = 0o700
+		}
+		if got := info.Mode().Perm(); got != want {
+			ts.Fatalf("%s has mode %04o, want %04o", path, got, want)
+		}
+		n++
+		return nil
+	}))
+	if n < 3 {
+		ts.Fatalf("%s holds next to nothing", args[0])
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -21,8 +22,11 @@ import (
 // one whose istiods were started again.
 //
 // It is called by the cluster's controllers and by functions that are given to
-// sim.Cluster.View, and so never from two goroutines.
+// sim.Cluster.View. Clones of the cluster have the same controllers, and so the
+// same istiods: safe for concurrent use, but what these know of configuration is
+// then what any of the clusters last had.
 type Istiods struct {
+	mu      sync.Mutex
 	seen    map[configKey]*unstructured.Unstructured
 	changed map[string]time.Time // last change by the namespace that it matters to; "" is all
 }
@@ -281,6 +285,8 @@ func (c istiodConfig) Sync(w sim.World, gr schema.GroupResource, namespace, name
 		return 0
 	}
 	k, now := configKey{gr, namespace, name}, w.Get(gr, namespace, name)
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
 	before, old := c.m.seen[k]
 	if now == nil {
 		delete(c.m.seen, k)
@@ -310,6 +316,8 @@ func meaning(a, b *unstructured.Unstructured) bool {
 // lastChange is when configuration changed last that matters to the proxies of
 // a namespace; the zero time when it has not since istiod started.
 func (m *Istiods) lastChange(namespace string) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if t := m.changed[namespace]; t.After(m.changed[""]) {
 		return t
 	}

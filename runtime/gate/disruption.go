@@ -15,8 +15,11 @@ import (
 var disruption = &Gate{
 	Code: Disruption, Name: "disruption",
 	Rationale: "A rolling restart does not go through eviction, so the API server does not hold it to any disruption budget: whoever restarts must. What a rollout takes down follows from its own surge and unavailable, not from the number of replicas alone.",
-	Source:    "kubernetes#89820; DESIGN §8 ruling 7; GUIDE §2 row 12 and §4 row 17",
+	Source:    "kubernetes#89820; DESIGN §8 ruling 7; GUIDE §2 row 12 and §4 rows 9 (istio#59959), 10 (istio#53883) and 17",
 	Before: func(ctx context.Context, r cluster.Reader, run *Run, e *effect.Effect) ([]Finding, error) {
+		if e.Class == effect.Tag || e.Class == effect.ControlPlane {
+			return rolledAlong(world{ctx, r, run}, e)
+		}
 		out := waveSize(run, e)
 		if e.Before == nil {
 			return out, nil

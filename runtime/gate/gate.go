@@ -39,6 +39,7 @@ const (
 	RemovedFields     Code = "RUT017"
 	Capacity          Code = "RUT018"
 	OrganizationRules Code = "RUT019"
+	RootKept          Code = "RUT020"
 )
 
 // Verdict is what a gate says. They are ordered: the worst finding counts.

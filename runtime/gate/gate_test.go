@@ -469,7 +469,7 @@ func TestClassesAndGates(t *testing.T) {
 		if slices.Contains([]effect.Class{effect.Restart, effect.Eviction, effect.Gateway, effect.Tag}, c) != slices.Contains(codes, ControlPlaneReady) {
 			t.Errorf("%s: RUT012 is not as it should be: %v", c, codes)
 		}
-		if slices.Contains([]effect.Class{effect.Restart, effect.Eviction, effect.Gateway}, c) != slices.Contains(codes, Disruption) {
+		if slices.Contains([]effect.Class{effect.Restart, effect.Eviction, effect.Gateway, effect.Tag, effect.ControlPlane}, c) != slices.Contains(codes, Disruption) {
 			t.Errorf("%s: RUT013 is not as it should be: %v", c, codes)
 		}
 		if slices.Contains([]effect.Class{effect.CRD, effect.Webhook, effect.Tag, effect.ControlPlane, effect.Gateway}, c) != slices.Contains(codes, PrecheckPassed) {

@@ -73,14 +73,14 @@ func pages() map[Code]Page {
 			Mend:     "upgrade the control plane in an earlier step, and wait for it",
 		},
 		Disruption: {
-			Looks: "the workload's rollout strategy, PodDisruptionBudgets and how many of their pods are healthy, and what is restarted at the same time",
+			Looks: "the workload's rollout strategy, PodDisruptionBudgets and how many of their pods are healthy, and what is restarted at the same time; for a control plane that is upgraded and a tag that moves the Deployments that istiod keeps for Gateways, which roll with it",
 			Thresholds: []Threshold{
 				{"workloads of one wave", "no bound", "maxWave"},
 				{"workloads that may lose their only replica", "none", "singleReplicaLeave"},
 			},
 			Verdicts: []Outcome{
-				{Ask, "the rollout takes all replicas down at once; a gateway is deleted; a pod without an owner is evicted"},
-				{Block, "a disruption budget would be broken, or a wave is larger than the policy lets it be"},
+				{Ask, "the rollout, or that of a Gateway's Deployment, takes all replicas down at once; a gateway is deleted; a pod without an owner is evicted"},
+				{Block, "a disruption budget would be broken, or a wave, or the number of gateways that roll with a control plane or tag, is larger than the policy lets it be"},
 			},
 			Mend: "add replicas, let the rollout surge (maxUnavailable: 0), or make the waves smaller",
 		},
@@ -115,7 +115,7 @@ func pages() map[Code]Page {
 		},
 		"RUT017": {
 			Looks:    "what is known of Istio's versions between the installed one and the target, the manifest, and the mesh's configuration",
-			Verdicts: []Outcome{{Warn, "a behaviour changes that this mesh relies on"}, {Block, "a field, an API or an EnvoyFilter is used that the target does not have any more"}},
+			Verdicts: []Outcome{{Warn, "a behaviour changes that this mesh relies on"}, {Ask, "an EnvoyFilter is for proxies of the installed version by its number, and not for those of the target"}, {Block, "a field, an API or an EnvoyFilter is used that the target does not have any more"}},
 			Mend:     "rutter knowledge diff FROM TO says what to change first",
 		},
 		Capacity: {
@@ -126,6 +126,11 @@ func pages() map[Code]Page {
 				{Block, "a rollout that takes no pod down before it adds one finds no room for one; a workload that is new or grows finds none for all of its pods"},
 			},
 			Mend: "free some room, add nodes, raise the quota, or allow the rollout to go down by one pod (maxUnavailable)",
+		},
+		RootKept: {
+			Looks:    "in a run that upgrades, writes of the Secrets cacerts and istio-ca-secret; of istiod's Deployment the variables that choose its CA; of the injector's values caAddress, caName, pilotCertProvider and certSigners; of the mesh configuration ca, caCertificates and trustDomain. A revision that is installed beside another is held against that",
+			Verdicts: []Outcome{{Block, "the CA, the way to it or the trust domain would be another"}},
+			Mend:     "keep the values that the mesh was installed with; rotate a CA in a run of its own",
 		},
 		OrganizationRules: {
 			Looks:    "the rules that the organization wrote, as Starlark functions over effect and facts",

@@ -37,6 +37,12 @@ var removedFields = &Gate{
 				return nil, err
 			}
 			out = append(out, found...)
+			if run.Forecast {
+				if found, err = leftBehind(world{ctx, r, run}, from, to); err != nil {
+					return nil, err
+				}
+				out = append(out, found...)
+			}
 			if unknown := k.Unknown(from, to); len(unknown) > 0 && run.Forecast {
 				out = append(out, Finding{
 					Verdict: Warn, Problem: "what Istio " + strings.Join(unknown, ", ") + " changed is not known to this rutter",

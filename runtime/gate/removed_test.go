@@ -15,6 +15,13 @@ func envoyFilter(name, filter string) string {
 	"spec":{"configPatches":[{"applyTo":"NETWORK_FILTER","patch":{"operation":"MERGE","value":{"name":"` + filter + `"}}}]}}`
 }
 
+// versioned is an EnvoyFilter with a patch for some versions of the proxy; version
+// is written as in JSON.
+func versioned(name, version string) string {
+	return `{"apiVersion":"networking.istio.io/v1alpha3","kind":"EnvoyFilter","metadata":{"name":"` + name + `","namespace":"shop"},
+	"spec":{"configPatches":[{"applyTo":"HTTP_FILTER","match":{"context":"GATEWAY","proxy":{"proxyVersion":"` + version + `"}},"patch":{"operation":"MERGE","value":{"name":"` + kept + `"}}}]}}`
+}
+
 const (
 	gone = "envoy.filters.network.tcp_cluster_rewrite" // with 1.20
 	kept = "envoy.filters.network.tcp_proxy"
@@ -51,6 +58,12 @@ notes:
 		want     Verdict
 		says     string
 	}{
+		"an EnvoyFilter for the old proxy":     {"1.30.3", "1.31.0", plane("1.31.0", "", ""), []string{versioned("a", `^1\\.30.*`)}, nil, false, false, nil, Ask, `HTTP_FILTER in GATEWAY is for proxies "^1\\.30.*"`},
+		"said of the forecast only":            {"1.30.3", "1.31.0", plane("1.31.0", "", ""), []string{versioned("a", `^1\\.30.*`)}, nil, true, false, nil, Pass, ""},
+		"one for each version":                 {"1.30.3", "1.31.0", plane("1.31.0", "", ""), []string{versioned("a", `^1\\.30.*`), versioned("b", `^1\\.31.*`)}, nil, false, false, nil, Pass, ""},
+		"one for all of a major version":       {"1.30.3", "1.31.0", plane("1.31.0", "", ""), []string{versioned("a", `^1\\..*`)}, nil, false, false, nil, Pass, ""},
+		"one for proxies long gone":            {"1.30.3", "1.31.0", plane("1.31.0", "", ""), []string{versioned("a", `^1\\.29.*`)}, nil, false, false, nil, Pass, ""},
+		"one that is no expression":            {"1.30.3", "1.31.0", plane("1.31.0", "", ""), []string{versioned("a", `^1\\.30(`)}, nil, false, false, nil, Pass, ""},
 		"a plain mesh":                         {"1.30.3", "1.31.0", plane("1.31.0", "", ""), []string{envoyFilter("a", kept)}, nil, false, false, nil, Pass, ""},
 		"an EnvoyFilter of the mesh":           {"1.19.9", "1.20.0", plane("1.20.0", "", ""), []string{envoyFilter("a", gone), envoyFilter("b", kept)}, nil, false, false, nil, Block, "istio-1.20-network-filters"},
 		"live too":                             {"1.19.9", "1.20.0", plane("1.20.0", "", ""), []string{envoyFilter("a", gone)}, nil, true, false, nil, Block, "network filter"},

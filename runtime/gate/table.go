@@ -13,7 +13,7 @@ import (
 func All() []*Gate {
 	return []*Gate{
 		clusterPinned, lockHeld, versionPath, precheckPassed, backupCovers, dryRun,
-		reviewed, planConformance, crdSafe, webhookSafe, inUse, controlPlaneReady, disruption, health, window, scope, removedFields, capacity, organization,
+		reviewed, planConformance, crdSafe, webhookSafe, inUse, controlPlaneReady, disruption, health, window, scope, removedFields, capacity, organization, rootKept,
 	}
 }
 
@@ -26,10 +26,10 @@ var everywhere = []Code{PlanConformance, ChangeWindow, OrganizationRules}
 var byClass = map[effect.Class][]Code{
 	effect.CRD:          {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, CRDSafe, Scope, RemovedFields},
 	effect.Webhook:      {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, WebhookSafe, InUse, Scope, RemovedFields},
-	effect.Tag:          {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, WebhookSafe, InUse, ControlPlaneReady, Scope},
-	effect.ControlPlane: {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, WebhookSafe, InUse, Scope, RemovedFields, Capacity},
+	effect.Tag:          {ClusterPinned, LockHeld, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, WebhookSafe, InUse, ControlPlaneReady, Disruption, Scope},
+	effect.ControlPlane: {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, WebhookSafe, InUse, Disruption, Scope, RemovedFields, Capacity, RootKept},
 	effect.Gateway:      {ClusterPinned, LockHeld, VersionPath, PrecheckPassed, BackupCovers, DryRun, ReviewedDigest, WebhookSafe, ControlPlaneReady, Disruption, HealthKept, Scope, RemovedFields, Capacity},
-	effect.MeshConfig:   {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope, RemovedFields},
+	effect.MeshConfig:   {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, Scope, RemovedFields, RootKept},
 	effect.Relabel:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, WebhookSafe, InUse, Scope},
 	effect.Restart:      {ClusterPinned, LockHeld, BackupCovers, DryRun, ReviewedDigest, WebhookSafe, ControlPlaneReady, Disruption, HealthKept, Scope, Capacity},
 	effect.Eviction:     {ClusterPinned, LockHeld, DryRun, WebhookSafe, ControlPlaneReady, Disruption, HealthKept, Scope},

@@ -266,7 +266,7 @@ func relabelled(svc *cluster.Object, e *effect.Effect) (func(*cluster.Object) bo
 // said once, by the call's first effect on the control plane. A rollback is not
 // held up by what it may well be about to mend.
 func baseline(w world, e *effect.Effect) ([]Finding, error) {
-	ofPlane := func(p *effect.Effect) bool { return p.Class == effect.ControlPlane }
+	ofPlane := func(p *effect.Effect) bool { return p.Class == effect.ControlPlane && !p.OwnersOnly() }
 	if !w.run.Forecast || w.run.Rollback || !ofPlane(e) || slices.ContainsFunc(w.run.Earlier, ofPlane) {
 		return nil, nil
 	}

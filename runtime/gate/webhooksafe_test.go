@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
 )
@@ -175,6 +177,8 @@ func TestWebhookBaseline(t *testing.T) {
 	there := objects(t, validator("Fail", "istiod-old"), service("istiod-old", labelsB), service("istiod-a", labelsA), istiodPod("a-1", labelsA, "True"))
 	first := applied(t, plane("istiod-a", 1, labelsA), plane("istiod-a", 2, labelsA))
 	second := applied(t, plane("istiod-z", 1, labelsA), plane("istiod-z", 2, labelsA))
+	owners := applied(t, plane("istiod-a", 1, labelsA), plane("istiod-a", 1, labelsA))
+	owners.Verb, owners.PatchType, owners.Body = effect.Patch, string(types.JSONPatchType), []byte(`[{"op":"remove","path":"/metadata/managedFields/0"}]`)
 	for name, c := range map[string]struct {
 		e       *effect.Effect
 		earlier []*effect.Effect
@@ -183,14 +187,15 @@ func TestWebhookBaseline(t *testing.T) {
 		live    bool
 		want    Verdict
 	}{
-		"nobody answers":        {first, nil, nil, false, false, Block},
-		"said once":             {second, []*effect.Effect{first}, nil, false, false, Pass},
-		"the call brings it":    {first, nil, []*effect.Effect{applied(t, "", plane("istiod-old", 1, labelsB))}, false, false, Pass},
-		"the call deletes it":   {first, nil, []*effect.Effect{applied(t, validator("Fail", "istiod-old"), "")}, false, false, Pass},
-		"the call points it at": {first, nil, []*effect.Effect{applied(t, validator("Fail", "istiod-old"), validator("Fail", "istiod-a"))}, false, false, Pass},
-		"rollback":              {first, nil, nil, true, false, Pass},
-		"live":                  {first, nil, nil, false, true, Pass},
-		"not the control plane": {applied(t, configMap, configMap), nil, nil, false, false, Pass},
+		"nobody answers":         {first, nil, nil, false, false, Block},
+		"said once":              {second, []*effect.Effect{first}, nil, false, false, Pass},
+		"after a move of owners": {second, []*effect.Effect{owners}, nil, false, false, Block},
+		"the call brings it":     {first, nil, []*effect.Effect{applied(t, "", plane("istiod-old", 1, labelsB))}, false, false, Pass},
+		"the call deletes it":    {first, nil, []*effect.Effect{applied(t, validator("Fail", "istiod-old"), "")}, false, false, Pass},
+		"the call points it at":  {first, nil, []*effect.Effect{applied(t, validator("Fail", "istiod-old"), validator("Fail", "istiod-a"))}, false, false, Pass},
+		"rollback":               {first, nil, nil, true, false, Pass},
+		"live":                   {first, nil, nil, false, true, Pass},
+		"not the control plane":  {applied(t, configMap, configMap), nil, nil, false, false, Pass},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run := &Run{Forecast: !c.live, Rollback: c.undoing, Earlier: c.earlier, Policy: &Policy{}, Seen: &Seen{}}

@@ -138,6 +138,39 @@ func UsesByName(ctx context.Context, r cluster.Reader) (map[string]Uses, error) 
 	return out, nil
 }
 
+// ManagedGateways are the gateways that istiod keeps a workload for, by the
+// revision or tag that they name, as in Uses. Without any, nothing else is read.
+func ManagedGateways(ctx context.Context, r cluster.Reader) (map[string][]ManagedGateway, error) {
+	some := false
+	err := list(ctx, r, gatewayAPI, cluster.ListOptions{MetadataOnly: true, MaxItems: 1}, func(*cluster.Object) error {
+		some = true
+		return nil
+	})
+	if err != nil || !some {
+		return nil, err
+	}
+	uses := map[string]Uses{}
+	spaces, err := namespaceUses(ctx, r, uses)
+	if err != nil {
+		return nil, err
+	}
+	deployed, err := templateUses(ctx, r, uses)
+	if err != nil {
+		return nil, err
+	}
+	if err := gatewayUses(ctx, r, uses, spaces, deployed); err != nil {
+		return nil, err
+	}
+	out := map[string][]ManagedGateway{}
+	for name, u := range uses {
+		if len(u.Gateways) > 0 {
+			slices.SortFunc(u.Gateways, func(a, b ManagedGateway) int { return cmp.Compare(a.Ref.ID(), b.Ref.ID()) })
+			out[name] = u.Gateways
+		}
+	}
+	return out, nil
+}
+
 // namespaceUses also returns the label istio.io/rev of each namespace.
 func namespaceUses(ctx context.Context, r cluster.Reader, out map[string]Uses) (map[string]string, error) {
 	revs := map[string]string{}

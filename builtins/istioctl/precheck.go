@@ -39,7 +39,9 @@ func precheckSpec() *builtin.Spec {
 All that istioctl x precheck looks at (the server's minimum version, Gateway API
 versions, alpha annotations), and what it does not:
 both ends of Kubernetes support, the version path and skew, the present control
-plane's health, CNI, retired registries. Findings are returned, not raised;
+plane's health, CNI and its race with pods, the agents of nodes, roots of trust
+that differ, injectors that overlap, gateways that end before their load balancer
+knows, retired registries. Findings are returned, not raised;
 but nothing is upgraded in a run whose precheck has errors (RUT004). That
 istioctl install might not create all that it could is no error here: what the
 run itself may not do, a dry-run finds before its first change.`,
@@ -101,6 +103,13 @@ func runPrecheck(c *builtin.Call, a *precheckArgs, target *semver.Version) (*pre
 	p.registries(now)
 	if err := p.cni(c); err != nil {
 		return nil, err
+	}
+	hazards, err := mesh.Hazards(c.Ctx, c.Reader, k, target)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range hazards {
+		p.add(lib.LevelError, h.Problem+"; "+h.Next)
 	}
 	p.OK = len(p.Errors) == 0
 	return p, nil

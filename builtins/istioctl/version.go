@@ -27,7 +27,10 @@ type versions struct {
 	ControlPlane []plane        `json:"control_plane"`
 	DataPlane    map[string]int `json:"data_plane"` // proxies by version
 	Revisions    map[string]int `json:"revisions"`  // proxies by the revision that injected them
-	Proxies      int            `json:"proxies"`
+	// Pinned are the proxies by version whose pods ask for their image themselves
+	// (sidecar.istio.io/proxyImage): a restart brings the same one again.
+	Pinned  map[string]int `json:"pinned"`
+	Proxies int            `json:"proxies"`
 	Skew         []string       `json:"skew"` // what breaks Istio's rules; empty is well
 	Oldest       string         `json:"oldest"`
 	Newest       string         `json:"newest"`
@@ -52,11 +55,12 @@ type plane struct {
 
 func versionSpec() *builtin.Spec {
 	return builtin.NewRead(builtin.ReadDef[versionArgs]{
-		Name: "istioctl.version", Returns: "struct(client, control_plane, data_plane, revisions, proxies, skew, oldest, newest, kubernetes, tags, outdated)",
+		Name: "istioctl.version", Returns: "struct(client, control_plane, data_plane, revisions, pinned, proxies, skew, oldest, newest, kubernetes, tags, outdated)",
 		Doc: `The versions in the mesh: every control plane by revision, and the proxies of all pods.
 istioctl version sees only proxies that are connected to one revision; this is
 a census of pods, so that it sees those of every revision, and those that lost
 their control plane. skew says which of Istio's rules the mix breaks, outdated
+pinned counts the proxies whose pods ask for an image of their own, and outdated
 which workloads have proxies that injection would make otherwise now:
 struct(workload, namespace, name, kind, pods, from, to, reason).`,
 		Example: `istioctl.version().data_plane`,
@@ -77,7 +81,7 @@ struct(workload, namespace, name, kind, pods, from, to, reason).`,
 // look takes the census.
 func look(ctx context.Context, r cluster.Reader, k *knowledge.Base, dataPlane bool) (*versions, error) {
 	v := &versions{
-		Client: lib.LinkedVersion, ControlPlane: []plane{}, DataPlane: map[string]int{}, Revisions: map[string]int{},
+		Client: lib.LinkedVersion, ControlPlane: []plane{}, DataPlane: map[string]int{}, Revisions: map[string]int{}, Pinned: map[string]int{},
 		Skew: []string{}, Tags: []mesh.Tag{}, Outdated: []manifest.Outdated{},
 	}
 	k8s, err := r.Version(ctx)
@@ -104,6 +108,9 @@ func look(ctx context.Context, r cluster.Reader, k *knowledge.Base, dataPlane bo
 		for _, p := range proxies {
 			v.DataPlane[cmp.Or(p.Version, "unknown")]++
 			v.Revisions[cmp.Or(p.Revision, mesh.DefaultRevision)]++
+			if p.Override != "" {
+				v.Pinned[cmp.Or(p.Version, "unknown")]++
+			}
 		}
 		v.Proxies, v.proxies = len(proxies), proxies
 	}

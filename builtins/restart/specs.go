@@ -14,7 +14,7 @@ import (
 
 // Specs lists the builtins of the module restart.
 func Specs() []*builtin.Spec {
-	return []*builtin.Spec{wavesSpec(), outdatedSpec(), workloadsSpec(), controlPlaneSpec(), soakSpec(), querySpec()}
+	return []*builtin.Spec{wavesSpec(), outdatedSpec(), workloadsSpec(), controlPlaneSpec(), soakSpec(), querySpec(), obstaclesSpec()}
 }
 
 // Decoders rebuild the module's handles.

@@ -10,6 +10,7 @@ import (
 	"rutter.dev/rutter/runtime/engine"
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/journal"
+	"rutter.dev/rutter/tests/workbench"
 )
 
 // upgraded is a world in which the whole in-place upgrade was carried out.
@@ -24,17 +25,17 @@ func upgraded(t testing.TB) *world {
 
 func TestTheWholeUpgrade(t *testing.T) {
 	l := laboratory(t)
-	want := stateOf(t, l.before)
+	want := workbench.State(t, l.before)
 	w := upgraded(t)
 	w.sim.Advance(settle)
-	if got := stateOf(t, w.sim); got["deployment.apps/istiod in istio-system"] == want["deployment.apps/istiod in istio-system"] {
+	if got := workbench.State(t, w.sim); got["deployment.apps/istiod in istio-system"] == want["deployment.apps/istiod in istio-system"] {
 		t.Fatal("the upgrade changed nothing")
 	}
 	w.events = nil
 	if err := w.rollback(engine.RollbackOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	same(t, w.state(), want)
+	workbench.Same(t, w.state(), want)
 	if got := w.compared(); !strings.HasPrefix(got, "equal to before: ") || strings.Contains(got, "excepted") {
 		t.Errorf("it says %q", got)
 	}
@@ -79,7 +80,7 @@ func TestThePlanChangesNothing(t *testing.T) {
 // Stopped at the beginning of each step, then rolled back.
 func TestAfterAStopAtEachStep(t *testing.T) {
 	l := laboratory(t)
-	want := stateOf(t, l.before)
+	want := workbench.State(t, l.before)
 	var steps []string
 	for _, e := range upgraded(t).events {
 		if b, ok := e.Body.(*event.StepStarted); ok && b.Depth == 0 {
@@ -107,7 +108,7 @@ func TestAfterAStopAtEachStep(t *testing.T) {
 			if err := w.rollback(engine.RollbackOptions{}); err != nil {
 				t.Fatal(err)
 			}
-			same(t, w.state(), want)
+			workbench.Same(t, w.state(), want)
 		})
 	}
 }
@@ -131,7 +132,7 @@ func points(ops int) []int {
 // The run is killed at points spread over its journal, then rolled back.
 func TestKilledThenRolledBack(t *testing.T) {
 	l := laboratory(t)
-	want := stateOf(t, l.before)
+	want := workbench.State(t, l.before)
 	counted := l.world(t)
 	ops := 0
 	counted.disk.Fault(func(int, string) error { ops++; return nil })
@@ -152,7 +153,7 @@ func TestKilledThenRolledBack(t *testing.T) {
 			t.Errorf("kill at %d of %d: %v", at, ops, err)
 			continue
 		}
-		same(t, w.state(), want)
+		workbench.Same(t, w.state(), want)
 	}
 	t.Logf("of %d journal operations", ops)
 }
@@ -160,7 +161,7 @@ func TestKilledThenRolledBack(t *testing.T) {
 // The rollback is killed at points spread over its journal, and called again.
 func TestRollbackKilledAnywhere(t *testing.T) {
 	l := laboratory(t)
-	want := stateOf(t, l.before)
+	want := workbench.State(t, l.before)
 	up := upgraded(t)
 	counted := up.again()
 	ops := 0
@@ -183,7 +184,7 @@ func TestRollbackKilledAnywhere(t *testing.T) {
 			t.Errorf("kill at %d of %d: %v", at, ops, err)
 			continue
 		}
-		same(t, w.state(), want)
+		workbench.Same(t, w.state(), want)
 	}
 	t.Logf("of %d journal operations", ops)
 }

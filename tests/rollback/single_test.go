@@ -14,6 +14,7 @@ import (
 	"rutter.dev/rutter/runtime/engine"
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/sim"
+	"rutter.dev/rutter/tests/workbench"
 )
 
 // header declares a runbook with a way to make objects that the gates let pass.
@@ -91,7 +92,7 @@ func TestSingleObjects(t *testing.T) {
 			if err := w.rollback(engine.RollbackOptions{}); err != nil {
 				t.Fatal(err)
 			}
-			same(t, w.state(), stateOf(t, w.lab.before))
+			workbench.Same(t, w.state(), workbench.State(t, w.lab.before))
 			if !strings.HasPrefix(w.compared(), "equal to before: ") {
 				t.Errorf("it says %q", w.compared())
 			}
@@ -202,7 +203,7 @@ func TestWhatStays(t *testing.T) {
 	if got := w.compared(); !strings.Contains(got, "1 excepted") {
 		t.Errorf("it says %q", got)
 	}
-	same(t, w.state(), stateOf(t, w.lab.before), "secret/cacerts in istio-system")
+	workbench.Same(t, w.state(), workbench.State(t, w.lab.before), "secret/cacerts in istio-system")
 }
 
 const crd = `{"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "ships.example.io"},
@@ -236,7 +237,7 @@ func TestACRDThatTheRunMade(t *testing.T) {
 			if err := w.rollback(engine.RollbackOptions{}); err != nil {
 				t.Fatal(err)
 			}
-			same(t, w.state(), stateOf(t, w.lab.before), except...)
+			workbench.Same(t, w.state(), workbench.State(t, w.lab.before), except...)
 			if len(except) > 0 && !strings.Contains(w.compared(), "1 objects of its kind exist") {
 				t.Errorf("it says %q", w.compared())
 			}
@@ -262,7 +263,7 @@ func TestBackToAStep(t *testing.T) {
 	if err := w.rollback(engine.RollbackOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	same(t, w.state(), stateOf(t, w.lab.before))
+	workbench.Same(t, w.state(), workbench.State(t, w.lab.before))
 }
 
 // A step's undo takes the place of its before-images, last in, first out, and
@@ -338,7 +339,7 @@ func TestGatesOfARollback(t *testing.T) {
 	if err := w.rollback(engine.RollbackOptions{}); err != nil {
 		t.Errorf("it was approved before, and is asked again: %v", err)
 	}
-	same(t, w.state(), stateOf(t, w.lab.before))
+	workbench.Same(t, w.state(), workbench.State(t, w.lab.before))
 }
 
 func TestARollbackThatIsNotApproved(t *testing.T) {
@@ -429,7 +430,7 @@ def broken():
     }}}, namespace = "shop", type = "strategic")
     kube.wait("deploy/checkout", namespace = "shop", timeout = "2m")
 `
-	before := stateOf(t, w.sim)
+	before := workbench.State(t, w.sim)
 	err := w.run(context.Background())
 	if diag.ExitCode(err) != diag.Failed {
 		t.Fatalf("the run did not fail as meant: %v", err)
@@ -455,7 +456,7 @@ def broken():
 	if err := w.rollback(engine.RollbackOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	same(t, w.state(), before)
+	workbench.Same(t, w.state(), before)
 }
 
 // What others undid of a run is shown before its resume does anything.

@@ -29,13 +29,13 @@ type versions struct {
 	Revisions    map[string]int `json:"revisions"`  // proxies by the revision that injected them
 	// Pinned are the proxies by version whose pods ask for their image themselves
 	// (sidecar.istio.io/proxyImage): a restart brings the same one again.
-	Pinned  map[string]int `json:"pinned"`
-	Proxies int            `json:"proxies"`
-	Skew         []string       `json:"skew"` // what breaks Istio's rules; empty is well
-	Oldest       string         `json:"oldest"`
-	Newest       string         `json:"newest"`
-	Kubernetes   string         `json:"kubernetes"`
-	Tags         []mesh.Tag     `json:"tags"`
+	Pinned     map[string]int `json:"pinned"`
+	Proxies    int            `json:"proxies"`
+	Skew       []string       `json:"skew"` // what breaks Istio's rules; empty is well
+	Oldest     string         `json:"oldest"`
+	Newest     string         `json:"newest"`
+	Kubernetes string         `json:"kubernetes"`
+	Tags       []mesh.Tag     `json:"tags"`
 	// Outdated are the workloads whose proxies injection would make otherwise
 	// now, as restart.outdated takes them.
 	Outdated []manifest.Outdated `json:"outdated"`

@@ -288,7 +288,13 @@ func (w world) renews(p mesh.Proxy) bool {
 			return e.Ref.Namespace == p.Namespace && e.Ref.Name == p.Pod
 		}
 		after := e.Intended()
-		if e.Ref.ID() != p.Owner.ID() || e.Before == nil || after == nil {
+		if e.Before == nil || after == nil {
+			return false
+		}
+		if e.Ref.Kind == "Gateway" && e.Ref.Namespace == p.Namespace && e.Ref.Name == p.Labels[mesh.LabelGatewayName] {
+			return e.Before.GetLabels()[mesh.LabelRev] != after.GetLabels()[mesh.LabelRev] // another istiod rolls it then
+		}
+		if e.Ref.ID() != p.Owner.ID() {
 			return false
 		}
 		was, _, err := unstructured.NestedFieldNoCopy(e.Before.Object, "spec", "template")

@@ -33,6 +33,8 @@ func TestInUse(t *testing.T) {
 	nsA, nsProd, nsNone := namespace("shop", `"istio.io/rev":"a"`), namespace("bank", `"istio.io/rev":"prod"`), namespace("idle", "")
 	db := workload("StatefulSet", "shop", "db", "")
 	gateway := `{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway","metadata":{"name":"waypoint","namespace":"idle","labels":{"istio.io/rev":"prod"}}}`
+	keptWaypoint := workload("StatefulSet", "idle", "db", "")
+	proxyOfWaypoint := sidecar("idle", "db-0", "a", `"gateway.networking.k8s.io/gateway-name":"waypoint"`)
 	gone := func(js string) *effect.Effect { return applied(t, js, "") }
 	for name, c := range map[string]struct {
 		e       *effect.Effect
@@ -52,6 +54,9 @@ func TestInUse(t *testing.T) {
 		"webhook, the workload goes before":       {gone(byPod), []string{byPod, nsNone, workload("Deployment", "idle", "web", `"istio.io/rev":"a"`)}, []*effect.Effect{gone(workload("Deployment", "idle", "web", `"istio.io/rev":"a"`))}, Pass, ""},
 		"tag, namespace uses it":                  {gone(tagA), []string{tagA, nsProd}, nil, Block, `revision tag "prod" goes away`},
 		"tag, a waypoint names it":                {gone(tagA), []string{tagA, gateway}, nil, Block, "1 gateways name it"},
+		"tag, the waypoint follows another one":   {gone(tagA), []string{tagA, gateway}, []*effect.Effect{applied(t, gateway, strings.Replace(gateway, `"prod"`, `"next"`, 1))}, Pass, ""},
+		"istiod, whose waypoint is given over":    {gone(planeA), []string{planeA, planeB, proxyOfWaypoint, keptWaypoint}, []*effect.Effect{applied(t, gateway, strings.Replace(gateway, `"prod"`, `"next"`, 1))}, Pass, ""},
+		"istiod, whose waypoint stays":            {gone(planeA), []string{planeA, planeB, proxyOfWaypoint, keptWaypoint}, nil, Block, "running proxies belong to it"},
 		"tag moves":                               {applied(t, tagA, tagB), []string{tagA, nsProd}, nil, Pass, ""},
 		"istiod, nobody uses it":                  {gone(planeA), []string{planeA, planeB, hookA, nsNone}, nil, Pass, ""},
 		"istiod, namespace":                       {gone(planeA), []string{planeA, planeB, hookA, nsA}, nil, Block, "namespaces are injected"},

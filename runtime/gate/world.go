@@ -72,22 +72,22 @@ func (w world) objects(gvk schema.GroupVersionKind, o cluster.ListOptions) ([]*c
 	if err != nil {
 		return nil, err
 	}
+	selector, err := labels.Parse(o.Labels)
+	if err != nil {
+		return nil, err
+	}
 	var out []*cluster.Object
 	seen := map[string]bool{}
 	for _, obj := range got {
 		ref := cluster.RefOf(obj)
 		ref.Group, ref.Version, ref.Kind = gvk.Group, gvk.Version, gvk.Kind // a list of metadata has its own
 		seen[ref.ID()] = true
-		if now, _ := w.after(ref, obj); now != nil {
+		if now, touched := w.after(ref, obj); now != nil && (!touched || selector.Matches(labels.Set(now.GetLabels()))) {
 			out = append(out, now)
 		}
 	}
 	if !w.run.Forecast {
 		return out, nil
-	}
-	selector, err := labels.Parse(o.Labels)
-	if err != nil {
-		return nil, err
 	}
 	for _, p := range w.run.Earlier {
 		if p.Ref.Group != gvk.Group || p.Ref.Kind != gvk.Kind || seen[p.Ref.ID()] || o.Namespace != "" && p.Ref.Namespace != o.Namespace {

@@ -63,11 +63,11 @@ def run(p):
         {"name": "discovery", "image": "docker.io/istio/pilot:1.31.0"},
     ]}}}}, type = "strategic", namespace = "istio-system")
 `
-	// ca makes a Secret, of which one name is that of the mesh's CA.
+	// ca makes the Secret of the mesh's CA.
 	ca = `
 def run(p):
     step("back up", backup.create)
-    made = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "SECRET", "namespace": "istio-system"}, "data": {"root-cert.pem": "eA=="}}
+    made = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cacerts", "namespace": "istio-system"}, "data": {"root-cert.pem": "eA=="}}
     review = step("show", diff.live, made)
     approve("go on", covers = [review])
     step("make", kube.apply, made)
@@ -188,7 +188,7 @@ def run(p):
 		{code: gate.Disruption, script: restarts, upgraded: true, wrong: func(w *world) { w.policy.MaxWave = 2 }},
 		{code: gate.HealthKept, script: restarts, upgraded: true, setup: func(w *world) { prometheus(w, "0.01") }, wrong: func(w *world) { prometheus(w, "0.5") }},
 		{code: gate.Scope, script: aside, wrong: func(w *world) { w.policy.Deny = []gate.Rules{{Kinds: []string{"Namespace"}}} }},
-		{code: gate.RootKept, setup: func(w *world) { w.leave = true }, script: strings.ReplaceAll(ca, "SECRET", "cabundle"), wrongly: strings.ReplaceAll(ca, "SECRET", "cacerts")},
+		{code: gate.RootKept, setup: func(w *world) { w.apply(extra) }, script: tuned, wrongly: ca},
 		{code: gate.Capacity, script: restarts, upgraded: true, wrong: func(w *world) {
 			w.every("Node", func(ref cluster.Ref) { w.patch(ref, `{"spec": {"unschedulable": true}}`) })
 		}},

@@ -153,9 +153,14 @@ type placed struct {
 	in *unit
 }
 
+// follows: the object follows a revision or a tag by its label.
+func follows(e *effect.Effect) bool {
+	return e.Class == effect.Relabel || e.Ref.Kind == "Gateway" && e.Ref.Group == "gateway.networking.k8s.io"
+}
+
 // move has the object undone with the last step that touched it, not with the
-// first. Whom a namespace follows goes back before what it follows now does: a
-// revision tag can't be taken away, or moved, from under it.
+// first. Whom a namespace or a gateway follows goes back before what it follows
+// now does: a revision tag can't be taken away, or moved, from under it.
 func (p *placed) move(to *unit) {
 	p.in.objs = slices.DeleteFunc(p.in.objs, func(u *undone) bool { return u == p.u })
 	to.objs = append(to.objs, p.u)
@@ -214,7 +219,7 @@ func (b *undoBuilder) add(r *effectRecord) {
 	if at := b.at[id]; at != nil && (at.in == un || at.in.covers(un, r)) {
 		at.u.recs = append(at.u.recs, r)
 		at.u.classify()
-		if at.in != un && r.effect.Class == effect.Relabel {
+		if at.in != un && follows(r.effect) {
 			at.move(un)
 		}
 		return

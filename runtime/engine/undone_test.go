@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"slices"
 	"testing"
 
@@ -15,6 +16,7 @@ import (
 func TestARelabellingIsUndoneWithItsLastStep(t *testing.T) {
 	namespace := cluster.Ref{Version: "v1", Kind: "Namespace", Name: "shop"}
 	tag := cluster.Ref{Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingWebhookConfiguration", Name: "istio-revision-tag-stable"}
+	waypoint := cluster.Ref{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "Gateway", Namespace: "shop", Name: "waypoint"}
 	config := cluster.Ref{Version: "v1", Kind: "ConfigMap", Namespace: "shop", Name: "a"}
 	l := &ledger{steps: map[string]*stepRecord{}, effects: map[string]*effectRecord{}}
 	for i, r := range []struct {
@@ -24,9 +26,11 @@ func TestARelabellingIsUndoneWithItsLastStep(t *testing.T) {
 		made  bool
 	}{
 		{"canary", namespace, effect.Relabel, false},
+		{"canary", waypoint, effect.MeshConfig, false},
 		{"canary", config, effect.Plain, false},
 		{"stable tag", tag, effect.Tag, true},
 		{"follow it", namespace, effect.Relabel, false},
+		{"follow it", waypoint, effect.MeshConfig, false},
 		{"follow it", config, effect.Plain, false},
 	} {
 		key := string(rune('a' + i))
@@ -39,13 +43,14 @@ func TestARelabellingIsUndoneWithItsLastStep(t *testing.T) {
 	if len(notes) > 0 {
 		t.Errorf("notes: %v", notes)
 	}
+	slices.SortFunc(units[0].objs, func(a, b *undone) int { return cmp.Compare(a.ref.Name, b.ref.Name) })
 	var got []string
 	for _, u := range units {
 		for _, o := range u.objs {
 			got = append(got, u.name+": "+o.ref.Name)
 		}
 	}
-	if want := []string{"undo follow it: shop", "undo stable tag: istio-revision-tag-stable", "undo canary: a"}; !slices.Equal(got, want) {
+	if want := []string{"undo follow it: shop", "undo follow it: waypoint", "undo stable tag: istio-revision-tag-stable", "undo canary: a"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

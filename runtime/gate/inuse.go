@@ -280,6 +280,8 @@ func (w world) proxiesOf(u *users, rev string) error {
 	return nil
 }
 
+const gatewayGroup = "gateway.networking.k8s.io"
+
 // renews: a forecast takes it that a pod which an earlier effect has made anew is
 // injected by whatever injects then. Whether it was is looked at live.
 func (w world) renews(p mesh.Proxy) bool {
@@ -288,13 +290,12 @@ func (w world) renews(p mesh.Proxy) bool {
 			return e.Ref.Namespace == p.Namespace && e.Ref.Name == p.Pod
 		}
 		after := e.Intended()
-		if e.Before == nil || after == nil {
-			return false
+		if e.Ref.Kind == "Gateway" && e.Ref.Group == gatewayGroup && e.Before != nil && after != nil {
+			// istiod rolls it as soon as another revision is in charge.
+			return e.Ref.Namespace == p.Namespace && e.Ref.Name == p.Labels[mesh.LabelGatewayName] &&
+				e.Before.GetLabels()[mesh.LabelRev] != after.GetLabels()[mesh.LabelRev]
 		}
-		if e.Ref.Kind == "Gateway" && e.Ref.Namespace == p.Namespace && e.Ref.Name == p.Labels[mesh.LabelGatewayName] {
-			return e.Before.GetLabels()[mesh.LabelRev] != after.GetLabels()[mesh.LabelRev] // another istiod rolls it then
-		}
-		if e.Ref.ID() != p.Owner.ID() {
+		if e.Ref.ID() != p.Owner.ID() || e.Before == nil || after == nil {
 			return false
 		}
 		was, _, err := unstructured.NestedFieldNoCopy(e.Before.Object, "spec", "template")
@@ -305,7 +306,7 @@ func (w world) renews(p mesh.Proxy) bool {
 
 // gatewaysOf collects Gateways, waypoints among them, that name a revision or tag.
 func (w world) gatewaysOf(u *users, name string) error {
-	gvk := schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "Gateway"}
+	gvk := schema.GroupVersionKind{Group: gatewayGroup, Version: "v1", Kind: "Gateway"}
 	selector := labels.SelectorFromSet(labels.Set{mesh.LabelRev: name}).String()
 	got, err := w.objects(gvk, cluster.ListOptions{Labels: selector, MetadataOnly: true})
 	if err != nil {

@@ -35,6 +35,7 @@ func TestInUse(t *testing.T) {
 	gateway := `{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway","metadata":{"name":"waypoint","namespace":"idle","labels":{"istio.io/rev":"prod"}}}`
 	keptWaypoint := workload("StatefulSet", "idle", "db", "")
 	proxyOfWaypoint := sidecar("idle", "db-0", "a", `"gateway.networking.k8s.io/gateway-name":"waypoint"`)
+	waypointPod := sidecar("idle", "waypoint-0", "a", `"gateway.networking.k8s.io/gateway-name":"waypoint"`)
 	gone := func(js string) *effect.Effect { return applied(t, js, "") }
 	for name, c := range map[string]struct {
 		e       *effect.Effect
@@ -67,6 +68,7 @@ func TestInUse(t *testing.T) {
 		"istiod, pods whose owner is gone":        {gone(planeA), []string{planeA, planeB, sidecar("shop", "db-0", "a", "")}, nil, Pass, ""},
 		"istiod, whose proxies the call deletes":  {gone(planeA), []string{planeA, planeB, sidecar("shop", "db-0", "a", ""), db}, []*effect.Effect{gone(db)}, Pass, ""},
 		"istiod, whose proxies are rolled before": {gone(planeA), []string{planeA, planeB, sidecar("shop", "db-0", "a", ""), db}, []*effect.Effect{applied(t, db, workload("StatefulSet", "shop", "db", `"again":"1"`))}, Pass, ""},
+		"istiod, whose waypoint moves before":     {gone(planeA), []string{planeA, planeB, waypointPod, workload("StatefulSet", "idle", "db", "")}, []*effect.Effect{applied(t, gateway, strings.Replace(gateway, `"prod"`, `"b"`, 1))}, Pass, ""},
 		"istiod, whose proxies stay as they are":  {gone(planeA), []string{planeA, planeB, sidecar("shop", "db-0", "a", ""), db}, []*effect.Effect{applied(t, db, strings.Replace(db, `"namespace"`, `"labels":{"a":"b"},"namespace"`, 1))}, Block, "running proxies"},
 		"istiod, a waypoint names its tag":        {gone(planeA), []string{planeA, tagA, gateway}, nil, Block, "gateways name it"},
 		"istiod scaled to none":                   {applied(t, planeA, revised(plane("istiod-a", 0, labelsA), "a")), []string{planeA, hookA, nsA}, nil, Block, `revision "a" goes away`},

@@ -221,12 +221,35 @@ func (a *app) rehearse(ctx context.Context, f *rbacFlags, name string) (*rehears
 		return nil, fmt.Errorf("the run on the simulated cluster did not finish, so that what it needs is not known (see it with rutter run %s --sim %s): %w", name, f.target.Sim, err)
 	}
 	requests, err := log.Requests()
+	requests = append(requests, forwarded(requests, s)...)
 	for i := range requests { // on the simulated cluster nobody but its owner may do anything
 		requests[i].As = access.NewIdentity(f.target.As, f.target.AsGroups)
 	}
 	to, _ := params.Map()["to"].(string)
 	return &rehearsed{runbook: rb, requests: requests, note: note, to: to, inCluster: a.inCluster()}, err
 }
+
+// forwarded are the port forwards to istiod by which istioctl.proxy_status asks a
+// real mesh, and not a simulated one. Its pods have other names each time. Client
+// and server agree on a web socket, which is a GET, or on a POST.
+func forwarded(requests []access.Request, s *sim.Cluster) []access.Request {
+	i := slices.IndexFunc(requests, func(r access.Request) bool { return r.By.By == proxyStatus })
+	if i < 0 {
+		return nil
+	}
+	var out []access.Request
+	for _, o := range s.Objects() {
+		if o.GetKind() != "Deployment" || o.GetLabels()["app"] != "istiod" {
+			continue
+		}
+		for _, verb := range []string{"get", "create"} {
+			out = append(out, access.Request{By: requests[i].By, Needs: []access.Permission{{Verb: verb, Resource: "pods/portforward", Namespace: o.GetNamespace()}}})
+		}
+	}
+	return out
+}
+
+const proxyStatus = "istioctl.proxy_status"
 
 // runInMemory carries a run out, and what is done with it afterwards, through a
 // client of a simulated cluster, with a journal that nobody keeps, and every

@@ -3,6 +3,7 @@ package testrun
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 
 	"rutter.dev/rutter/runtime/cluster"
@@ -15,10 +16,25 @@ type simCache struct {
 	make func(context.Context, SimSpec) (*sim.Cluster, error)
 	mu   sync.Mutex
 	made map[SimSpec]func() (*sim.Cluster, error)
+	used []SimSpec // those that are kept, the latest last
 }
 
+// simsKept bounds the clusters that are kept: a mesh takes some 10 MB, the tests
+// of one file share one or two, and a catalogue has many files.
+const simsKept = 6
+
 func (c *simCache) get(ctx context.Context, spec SimSpec) (*sim.Cluster, error) {
+	base, err := c.base(ctx, spec)()
+	if err != nil {
+		return nil, err
+	}
+	return base.Clone(), nil
+}
+
+// base gives what makes the cluster, once, or made it.
+func (c *simCache) base(ctx context.Context, spec SimSpec) func() (*sim.Cluster, error) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.made == nil {
 		c.made = map[SimSpec]func() (*sim.Cluster, error){}
 	}
@@ -27,12 +43,12 @@ func (c *simCache) get(ctx context.Context, spec SimSpec) (*sim.Cluster, error) 
 		once = sync.OnceValues(func() (*sim.Cluster, error) { return c.make(ctx, spec) })
 		c.made[spec] = once
 	}
-	c.mu.Unlock()
-	base, err := once()
-	if err != nil {
-		return nil, err
+	c.used = append(slices.DeleteFunc(c.used, func(s SimSpec) bool { return s == spec }), spec)
+	if len(c.used) > simsKept {
+		delete(c.made, c.used[0])
+		c.used = c.used[1:]
 	}
-	return base.Clone(), nil
+	return once
 }
 
 // admin is a client of s whose requests are the test's own: faults do not

@@ -163,6 +163,12 @@ func Loading(t *starlark.Thread) bool {
 // not be handled by the script.
 func Stopped(t *starlark.Thread) error {
 	g, _ := t.Local(guardKey).(*guard)
+	return g.stopped()
+}
+
+// stopped is Stopped for any goroutine: what a thread keeps under its keys is
+// for its own alone.
+func (g *guard) stopped() error {
 	switch {
 	case g == nil:
 		return nil
@@ -179,11 +185,12 @@ func Stopped(t *starlark.Thread) error {
 // stack before a panic gets here); the error of a stopped thread is why it was
 // stopped.
 func call(t *starlark.Thread, fn func() (starlark.Value, error)) (starlark.Value, error) {
+	g, _ := t.Local(guardKey).(*guard)
 	v, err := watched(t, fn)
 	if err == nil {
 		return v, nil
 	}
-	stopped := Stopped(t)
+	stopped := g.stopped() // t may still be at work, given up
 	if stopped == nil {
 		return nil, err
 	}

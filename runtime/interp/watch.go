@@ -33,12 +33,12 @@ func watched(t *starlark.Thread, fn func() (starlark.Value, error)) (starlark.Va
 		err error
 	}
 	done := make(chan result, 1)
+	w := newWatch(t) // before t runs: its keys are its own from then on
 	go func() {
 		r := result{err: errGone}
 		defer func() { done <- r }()
 		r.v, r.err = recovered(t, fn)
 	}()
-	w := newWatch(t)
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
@@ -107,7 +107,7 @@ func (w *watch) over(at time.Time) bool {
 		w.g.exhaust(w.t, "seconds in one operation", uint64(w.g.limits.Stall/time.Second))
 		return true
 	}
-	if Stopped(w.t) == nil {
+	if w.g.stopped() == nil {
 		return false
 	}
 	if w.told == 0 {

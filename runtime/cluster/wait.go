@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -78,6 +79,7 @@ type waitGroup struct {
 	read      bool             // at least once; under waiter.mu
 	meant     bool             // its list and watch are in the request log
 	passed    chan struct{}    // virtual time has passed; nil on a real clock
+	resting   atomic.Bool      // who follows it has nothing to do until something happens
 }
 
 func newWaiter(c *Client, refs []Ref, done func([]*Object) (bool, error)) *waiter {

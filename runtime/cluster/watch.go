@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -75,9 +76,14 @@ func (w *waiter) consume(ctx context.Context, changed <-chan struct{}, failed <-
 			return err
 		}
 	}
-	for {
+	for hushes := 0; ; {
 		select {
 		case <-w.quiet():
+			// One that waits for an answer may wait for time to pass, too.
+			if hushes++; w.busy() && hushes < hushesMost {
+				continue
+			}
+			hushes = 0
 			if err := w.pass(ctx); err != nil {
 				return err
 			}
@@ -147,8 +153,10 @@ func (w *waiter) follow(ctx context.Context, g *waitGroup, changed chan<- struct
 func (w *waiter) rest(ctx context.Context, g *waitGroup, d time.Duration) time.Duration {
 	if g.passed != nil {
 		for due := w.c.clock.Now().Add(d); w.c.clock.Now().Before(due); {
+			g.resting.Store(true)
 			select {
 			case <-g.passed:
+				g.resting.Store(false)
 			case <-ctx.Done():
 				return d
 			}
@@ -181,7 +189,9 @@ func (w *waiter) stream(ctx context.Context, g *waitGroup, rv string, changed ch
 	defer ws.Stop()
 	worked := false
 	due := w.c.clock.Now().Add(resync)
+	defer g.resting.Store(false)
 	for {
+		g.resting.Store(true)
 		select {
 		case <-g.passed:
 			if !w.c.clock.Now().Before(due) {
@@ -190,6 +200,7 @@ func (w *waiter) stream(ctx context.Context, g *waitGroup, rv string, changed ch
 		case <-sctx.Done():
 			return true
 		case ev, open := <-ws.ResultChan():
+			g.resting.Store(false)
 			if !open || ev.Type == watch.Error {
 				return worked
 			}
@@ -219,12 +230,21 @@ func (w *waiter) event(g *waitGroup, ev watch.Event, changed chan<- struct{}) {
 // passes. An event that takes longer is seen a virtual second later.
 const hush = time.Millisecond
 
+// hushesMost is how many of them are waited for somebody who is busy.
+const hushesMost = 100
+
 // quiet fires when virtual time shall pass; on a real clock never.
 func (w *waiter) quiet() <-chan time.Time {
 	if !w.c.clock.Virtual() {
 		return nil
 	}
 	return time.After(hush)
+}
+
+// busy reports whether somebody who follows a group has something to do still: to
+// list it, to begin a watch, to take what a watch said.
+func (w *waiter) busy() bool {
+	return slices.ContainsFunc(w.groups, func(g *waitGroup) bool { return !g.resting.Load() })
 }
 
 // pass lets virtual time pass: nothing else does so while watches are waited for.

@@ -92,35 +92,21 @@ func (f *feed) heard() bool {
 // watches. One that takes longer is not reading.
 const patience = 100 * time.Millisecond
 
-// digestion is how long a reader of a watch gets, in real time, to act on what it
-// has taken: it reads on while somebody else in its process thinks.
-const digestion = time.Millisecond
-
 // hearWatches waits until what happened has reached whoever watches, so that it
 // does not depend on the machine's speed at which virtual time they learn of it.
 func (c *Cluster) hearWatches(ctx context.Context) {
-	quiet := time.Duration(0)
-	for began := time.Now(); quiet < digestion && ctx.Err() == nil && time.Since(began) < patience; {
-		heard, watched := c.heard()
-		if !watched {
-			return
-		}
-		const pause = 50 * time.Microsecond
-		if quiet += pause; !heard {
-			quiet = 0
-		}
-		time.Sleep(pause)
+	for began := time.Now(); !c.heard() && ctx.Err() == nil && time.Since(began) < patience; {
+		time.Sleep(20 * time.Microsecond)
 	}
 }
 
-// heard reports whether all watches have been, and whether there are any.
-func (c *Cluster) heard() (heard, watched bool) {
+func (c *Cluster) heard() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for w := range c.watchers {
 		if !w.heard() {
-			return false, true
+			return false
 		}
 	}
-	return true, len(c.watchers) > 0
+	return true
 }

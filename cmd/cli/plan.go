@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -168,14 +169,18 @@ func planView(output string) (func(*plan.Plan, io.Writer) error, error) {
 	case "markdown":
 		return (*plan.Plan).Markdown, nil
 	case "json":
-		return func(p *plan.Plan, w io.Writer) error {
-			e := json.NewEncoder(w)
-			e.SetIndent("", "  ")
-			e.SetEscapeHTML(false)
-			return e.Encode(p)
-		}, nil
+		return jsonView[plan.Plan], nil
 	}
 	return nil, diag.Usagef("--output "+output, "unknown format; expected json or markdown")
+}
+
+// jsonView writes v as JSON for a program or a person: what a terminal shows is
+// not a web page, so that < and & stay.
+func jsonView[T any](v *T, w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
 }
 
 // twin makes the twin of the cluster that t says, or of a snapshot.
@@ -183,7 +188,7 @@ func (a *app) twin(ctx context.Context, t *target, offline string, renderer *lib
 	if err := lib.Setup(); err != nil {
 		return nil, err
 	}
-	o := twin.Options{Controllers: append(controllers.All(), mesh.NewIstiods().Controllers()...), Injector: lib.NewInjector(), Now: a.env.Clock.Now()}
+	o := livingFrom(a.env.Clock.Now())
 	if offline != "" {
 		return a.offline(offline, o)
 	}
@@ -192,6 +197,11 @@ func (a *app) twin(ctx context.Context, t *target, offline string, renderer *lib
 		return nil, err
 	}
 	return twin.New(ctx, c, o)
+}
+
+// livingFrom is how a twin of a mesh lives on by itself, beginning now.
+func livingFrom(now time.Time) twin.Options {
+	return twin.Options{Controllers: append(controllers.All(), mesh.NewIstiods().Controllers()...), Injector: lib.NewInjector(), Now: now}
 }
 
 // planned is a client of the cluster to be rehearsed on; for --sim, one in

@@ -20,10 +20,10 @@ import (
 	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/interp"
+	"rutter.dev/rutter/runtime/knowledge"
 	"rutter.dev/rutter/runtime/plan"
 	"rutter.dev/rutter/runtime/review"
 	"rutter.dev/rutter/runtime/sim"
-	"rutter.dev/rutter/runtime/sim/controllers"
 	"rutter.dev/rutter/runtime/sim/mesh"
 	"rutter.dev/rutter/runtime/twin"
 )
@@ -88,8 +88,14 @@ func (a *app) review(ctx context.Context, f *reviewFlags, older, newer string) e
 	if err != nil {
 		return err
 	}
-	r := &reviewer{app: a, f: f, renderer: a.renderer(), known: map[string]bool{}}
+	r := &reviewer{app: a, f: f, renderer: a.renderer(), had: map[string]bool{}}
 	if r.host, err = a.assemble(r.renderer); err != nil {
+		return err
+	}
+	if r.known, err = f.target.known(a.env.Workdir); err != nil {
+		return err
+	}
+	if r.params, err = paramFile(f.params); err != nil {
 		return err
 	}
 	changed := false
@@ -123,7 +129,7 @@ func reviewView(output string) (func(*review.Report, io.Writer) error, error) {
 	case "markdown":
 		return (*review.Report).Markdown, nil
 	case "json":
-		return (*review.Report).JSON, nil
+		return jsonView[review.Report], nil
 	}
 	return nil, diag.Usagef("--output "+output, "unknown format; expected json or markdown")
 }
@@ -134,7 +140,9 @@ type reviewer struct {
 	f        *reviewFlags
 	host     *host.Host
 	renderer *lib.Renderer
-	known    map[string]bool // parameters that were given, and whether a version has them
+	known    *knowledge.Base
+	params   map[string]any  // of the file
+	had      map[string]bool // parameters that were given, and whether a version has them
 }
 
 // trouble is what goes wrong in a scenario.
@@ -219,10 +227,10 @@ func (r *reviewer) compare(ctx context.Context, p pair, older, newer string) (*r
 
 // own are the parameters that a version has, of those that were given: the other
 // may have more.
-func (r *reviewer) own(rb *host.Runbook, file map[string]any) ([]string, map[string]any) {
+func (r *reviewer) own(rb *host.Runbook) ([]string, map[string]any) {
 	has := func(name string) bool {
 		ok := slices.ContainsFunc(rb.Params, func(p *interp.Param) bool { return p.Name == name })
-		r.known[name] = r.known[name] || ok
+		r.had[name] = r.had[name] || ok
 		return ok
 	}
 	sets := slices.DeleteFunc(slices.Clone(r.f.sets), func(set string) bool {
@@ -230,7 +238,7 @@ func (r *reviewer) own(rb *host.Runbook, file map[string]any) ([]string, map[str
 		return !has(name)
 	})
 	own := map[string]any{}
-	for name, v := range file {
+	for name, v := range r.params {
 		if has(name) {
 			own[name] = v
 		}
@@ -240,8 +248,8 @@ func (r *reviewer) own(rb *host.Runbook, file map[string]any) ([]string, map[str
 
 // strange refuses a parameter that no version of any runbook has.
 func (r *reviewer) strange() error {
-	for _, name := range slices.Sorted(maps.Keys(r.known)) {
-		if !r.known[name] {
+	for _, name := range slices.Sorted(maps.Keys(r.had)) {
+		if !r.had[name] {
 			return diag.Usagef("parameter "+name, "neither version has it")
 		}
 	}
@@ -254,26 +262,18 @@ func (r *reviewer) rehearsed(ctx context.Context, world *sim.Cluster, t trouble,
 	if v.path == "" {
 		return review.Run{Err: errors.New("there is no such runbook")}, nil
 	}
-	known, err := r.f.target.known(r.env.Workdir)
-	if err != nil {
-		return review.Run{}, err
-	}
-	file, err := paramFile(r.f.params)
-	if err != nil {
-		return review.Run{}, err
-	}
 	at := r.f.target
 	at.Runbook = v.path
 	rb, held, err := r.load(ctx, r.host, &at, v.root)
 	if err != nil {
 		return review.Run{Err: err}, nil
 	}
-	sets, file := r.own(rb, file)
+	sets, file := r.own(rb)
 	params, err := rb.Bind(sets, file)
 	if err != nil {
 		return review.Run{Err: err}, nil
 	}
-	o := twin.Options{Controllers: append(controllers.All(), mesh.NewIstiods().Controllers()...), Injector: lib.NewInjector(), Now: world.Clock().Now()}
+	o := livingFrom(world.Clock().Now())
 	if t.hook != nil {
 		o.Admission = []sim.AdmissionHook{t.hook()}
 	}
@@ -286,7 +286,7 @@ func (r *reviewer) rehearsed(ctx context.Context, world *sim.Cluster, t trouble,
 		return review.Run{}, err
 	}
 	p, err := plan.Rehearse(ctx, plan.Rehearsal{
-		Host: r.host, Runbook: rb, Params: params, Twin: tw, Policy: inForce(held).Rehearsed(), Knowledge: known, Workdir: r.env.Workdir, Analyze: istioctl.Mistakes, Path: at.Runbook, Root: at.Root,
+		Host: r.host, Runbook: rb, Params: params, Twin: tw, Policy: inForce(held).Rehearsed(), Knowledge: r.known, Workdir: r.env.Workdir, Analyze: istioctl.Mistakes, Path: at.Runbook, Root: at.Root,
 	})
 	if err != nil && ctx.Err() != nil {
 		return review.Run{}, err

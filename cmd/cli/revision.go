@@ -73,9 +73,6 @@ func (a *app) versionOf(ctx context.Context, name string) (*runbooksAt, error) {
 	return v, nil
 }
 
-// mostCheckedOut bounds what is taken out of a repository.
-const mostCheckedOut = 256 << 20
-
 // checkOut writes the regular files of a revision into a folder. Links are left
 // out: runbooks load nothing through them.
 func checkOut(ctx context.Context, repository, rev, to string) error {
@@ -106,7 +103,7 @@ func checkOut(ctx context.Context, repository, rev, to string) error {
 		if err := root.MkdirAll(filepath.Dir(filepath.FromSlash(h.Name)), 0o700); err != nil {
 			return err
 		}
-		b, err := io.ReadAll(io.LimitReader(t, mostCheckedOut))
+		b, err := io.ReadAll(t)
 		if err != nil {
 			return err
 		}

@@ -140,10 +140,17 @@ func (g *guard) write(t *starlark.Thread, n int) bool {
 	return true
 }
 
+// guardOf is what t keeps about itself; nil for a thread of somebody else's. It
+// is for t's own goroutine, and for others only while t is at rest.
+func guardOf(t *starlark.Thread) *guard {
+	g, _ := t.Local(guardKey).(*guard)
+	return g
+}
+
 // Write counts n bytes that t's script lets somebody read, and reports whether
 // that is within its budget; beyond it, t is made to stop.
 func Write(t *starlark.Thread, n int) bool {
-	g, _ := t.Local(guardKey).(*guard)
+	g := guardOf(t)
 	return g == nil || g.write(t, n)
 }
 
@@ -154,7 +161,7 @@ func (g *guard) exhaust(t *starlark.Thread, what string, limit uint64) {
 
 // Loading reports whether t loads a module, rather than runs.
 func Loading(t *starlark.Thread) bool {
-	g, _ := t.Local(guardKey).(*guard)
+	g := guardOf(t)
 	return g != nil && g.loading
 }
 
@@ -162,8 +169,7 @@ func Loading(t *starlark.Thread) bool {
 // context's end; nil while it may go on. An error out of such a thread must
 // not be handled by the script.
 func Stopped(t *starlark.Thread) error {
-	g, _ := t.Local(guardKey).(*guard)
-	return g.stopped()
+	return guardOf(t).stopped()
 }
 
 // stopped is Stopped for any goroutine: what a thread keeps under its keys is
@@ -185,7 +191,7 @@ func (g *guard) stopped() error {
 // stack before a panic gets here); the error of a stopped thread is why it was
 // stopped.
 func call(t *starlark.Thread, fn func() (starlark.Value, error)) (starlark.Value, error) {
-	g, _ := t.Local(guardKey).(*guard)
+	g := guardOf(t)
 	v, err := watched(t, fn)
 	if err == nil {
 		return v, nil

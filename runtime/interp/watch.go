@@ -87,7 +87,7 @@ type watch struct {
 }
 
 func newWatch(t *starlark.Thread) *watch {
-	g, _ := t.Local(guardKey).(*guard)
+	g := guardOf(t)
 	return &watch{t: t, g: g, since: cpuTime(time.Now()), heap: newHeap()}
 }
 

@@ -133,7 +133,7 @@ func TestCapabilities(t *testing.T) {
 	}
 	var text, markdown, data bytes.Buffer
 	r.Runbook, r.Old, r.New = "up`grade", "main:a.star", "a.star"
-	if err := errors.Join(r.Text(&text), r.Markdown(&markdown), r.JSON(&data)); err != nil {
+	if err := errors.Join(r.Text(&text), r.Markdown(&markdown), json.NewEncoder(&data).Encode(&r)); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(text.String(), "! now deletes MutatingWebhookConfiguration") {

@@ -1,7 +1,6 @@
 package review
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -12,14 +11,6 @@ import (
 
 // shown is how many changes of one scenario are told in text and Markdown.
 const shown = 60
-
-// JSON writes the report as -o json does.
-func (r *Report) JSON(w io.Writer) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(r)
-}
 
 // Text writes the report for a terminal.
 func (r *Report) Text(w io.Writer) error {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"rutter.dev/rutter/builtins/all"
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/event"
 )
@@ -120,7 +121,7 @@ func (st setting) source(s *builtin.Spec) string {
 }
 
 func TestDocumented(t *testing.T) {
-	for _, s := range specs(laboratory(t).renderer) {
+	for _, s := range all.Specs(laboratory(t).renderer) {
 		t.Run(s.Name, func(t *testing.T) {
 			summary := s.Summary()
 			if !strings.HasSuffix(summary, ".") {
@@ -160,7 +161,7 @@ func TestDocumented(t *testing.T) {
 // added to specs, as to the command line's own list.
 func TestEveryModuleIsWalked(t *testing.T) {
 	modules := map[string]bool{"core": true}
-	for _, s := range specs(laboratory(t).renderer) {
+	for _, s := range all.Specs(laboratory(t).renderer) {
 		modules[s.Module()] = true
 	}
 	dirs, err := os.ReadDir("../../builtins")
@@ -181,7 +182,7 @@ func TestEveryModuleIsWalked(t *testing.T) {
 
 func TestExamplesRun(t *testing.T) {
 	l := laboratory(t)
-	for _, s := range specs(l.renderer) {
+	for _, s := range all.Specs(l.renderer) {
 		if s.Class == builtin.Write {
 			continue // TestWrites runs those, and more
 		}

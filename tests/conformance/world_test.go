@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -17,29 +16,19 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
-	"rutter.dev/rutter/builtins/backup"
-	"rutter.dev/rutter/builtins/core"
-	"rutter.dev/rutter/builtins/core/lang"
-	"rutter.dev/rutter/builtins/diff"
-	"rutter.dev/rutter/builtins/istioctl"
+	"rutter.dev/rutter/builtins/all"
 	"rutter.dev/rutter/builtins/istioctl/lib"
-	"rutter.dev/rutter/builtins/kube"
-	"rutter.dev/rutter/builtins/restart"
-	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/host"
-	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/loader"
-	"rutter.dev/rutter/runtime/manifest"
 	"rutter.dev/rutter/runtime/seal"
 	"rutter.dev/rutter/runtime/sim"
 	"rutter.dev/rutter/runtime/sim/controllers"
 	"rutter.dev/rutter/runtime/sim/mesh"
-	"rutter.dev/rutter/runtime/value"
 	"rutter.dev/rutter/stdlib"
 )
 
@@ -81,30 +70,16 @@ func laboratory(t testing.TB) *lab {
 	return l
 }
 
-func specs(r *lib.Renderer) []*builtin.Spec {
-	return slices.Concat(
-		interp.Builtins(), lang.Builtins(), core.Specs(), kube.Specs(), istioctl.Specs(r),
-		backup.Specs(), diff.Specs(), restart.Specs(),
-	)
-}
-
 func newLab() (*lab, error) {
 	if err := lib.Setup(); err != nil {
 		return nil, err
 	}
 	l := &lab{renderer: lib.NewRenderer("")}
-	set, err := builtin.NewSet(specs(l.renderer)...)
+	set, err := all.Set(l.renderer)
 	if err != nil {
 		return nil, err
 	}
-	if set, err = lang.AddTo(set); err != nil {
-		return nil, err
-	}
-	decoders := map[string]value.Decoder{manifest.Kind: manifest.Decode}
-	for _, d := range []map[string]value.Decoder{kube.Decoders(), istioctl.Decoders(), backup.Decoders(), diff.Decoders(), restart.Decoders()} {
-		maps.Copy(decoders, d)
-	}
-	l.host = &host.Host{Builtins: set, Decoders: decoders, Stdlib: stdlib.FS, Version: "conformance", Cache: loader.NewCache()}
+	l.host = &host.Host{Builtins: set, Decoders: all.Decoders(), Stdlib: stdlib.FS, Version: "conformance", Cache: loader.NewCache()}
 	if l.sealer, err = newSealer(); err != nil {
 		return nil, err
 	}

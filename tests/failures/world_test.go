@@ -23,25 +23,16 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"rutter.dev/rutter/builtins/backup"
-	"rutter.dev/rutter/builtins/core"
-	"rutter.dev/rutter/builtins/core/lang"
-	"rutter.dev/rutter/builtins/diff"
-	"rutter.dev/rutter/builtins/istioctl"
+	"rutter.dev/rutter/builtins/all"
 	"rutter.dev/rutter/builtins/istioctl/lib"
-	"rutter.dev/rutter/builtins/kube"
-	"rutter.dev/rutter/builtins/restart"
-	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/host"
-	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/loader"
 	"rutter.dev/rutter/runtime/manifest"
 	"rutter.dev/rutter/runtime/seal"
 	"rutter.dev/rutter/runtime/sim"
 	"rutter.dev/rutter/runtime/sim/controllers"
 	"rutter.dev/rutter/runtime/sim/mesh"
-	"rutter.dev/rutter/runtime/value"
 	"rutter.dev/rutter/stdlib"
 )
 
@@ -83,23 +74,13 @@ func newLab() (*lab, error) {
 		return nil, err
 	}
 	renderer := lib.NewRenderer("")
-	set, err := builtin.NewSet(slices.Concat(
-		interp.Builtins(), lang.Builtins(), core.Specs(), kube.Specs(), istioctl.Specs(renderer),
-		backup.Specs(), diff.Specs(), restart.Specs(),
-	)...)
+	set, err := all.Set(renderer)
 	if err != nil {
 		return nil, err
 	}
-	if set, err = lang.AddTo(set); err != nil {
-		return nil, err
-	}
-	decoders := map[string]value.Decoder{manifest.Kind: manifest.Decode}
-	for _, d := range []map[string]value.Decoder{kube.Decoders(), istioctl.Decoders(), backup.Decoders(), diff.Decoders(), restart.Decoders()} {
-		maps.Copy(decoders, d)
-	}
 	sealer, err := seal.Ephemeral()
 	return &lab{
-		host:     &host.Host{Builtins: set, Decoders: decoders, Stdlib: stdlib.FS, Version: "test", Cache: loader.NewCache()},
+		host:     &host.Host{Builtins: set, Decoders: all.Decoders(), Stdlib: stdlib.FS, Version: "test", Cache: loader.NewCache()},
 		renderer: renderer, sealer: sealer, meshes: map[string]func() (*sim.Cluster, error){},
 	}, err
 }

@@ -32,6 +32,7 @@ var order = [][]string{
 	{"runtime/policy"},
 	{"builtins/istioctl/lib"},
 	{"builtins/core", "builtins/kube", "builtins/istioctl", "builtins/backup", "builtins/diff", "builtins/restart"},
+	{"builtins/all"},
 	{"runtime/engine"},
 	{"runtime/host"},
 	{"runtime/tool/testrun", "runtime/tool/sweep", "runtime/plan"},

@@ -5,38 +5,28 @@ package rollback
 import (
 	"context"
 	"errors"
-	"maps"
 	"os"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"rutter.dev/rutter/builtins/backup"
-	"rutter.dev/rutter/builtins/core"
-	"rutter.dev/rutter/builtins/core/lang"
-	"rutter.dev/rutter/builtins/diff"
+	"rutter.dev/rutter/builtins/all"
 	"rutter.dev/rutter/builtins/istioctl"
 	"rutter.dev/rutter/builtins/istioctl/lib"
-	"rutter.dev/rutter/builtins/kube"
-	"rutter.dev/rutter/builtins/restart"
 	"rutter.dev/rutter/runbooks"
-	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/engine"
 	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/host"
-	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/loader"
-	"rutter.dev/rutter/runtime/manifest"
 	"rutter.dev/rutter/runtime/seal"
 	"rutter.dev/rutter/runtime/sim"
 	"rutter.dev/rutter/runtime/sim/controllers"
 	"rutter.dev/rutter/runtime/sim/mesh"
-	"rutter.dev/rutter/runtime/value"
 	"rutter.dev/rutter/stdlib"
 	"rutter.dev/rutter/tests/workbench"
 )
@@ -74,21 +64,11 @@ func newLab() (*lab, error) {
 		return nil, err
 	}
 	renderer := lib.NewRenderer("")
-	set, err := builtin.NewSet(slices.Concat(
-		interp.Builtins(), lang.Builtins(), core.Specs(), kube.Specs(), istioctl.Specs(renderer),
-		backup.Specs(), diff.Specs(), restart.Specs(),
-	)...)
+	set, err := all.Set(renderer)
 	if err != nil {
 		return nil, err
 	}
-	if set, err = lang.AddTo(set); err != nil {
-		return nil, err
-	}
-	decoders := map[string]value.Decoder{manifest.Kind: manifest.Decode}
-	for _, d := range []map[string]value.Decoder{kube.Decoders(), istioctl.Decoders(), backup.Decoders(), diff.Decoders(), restart.Decoders()} {
-		maps.Copy(decoders, d)
-	}
-	l := &lab{host: &host.Host{Builtins: set, Decoders: decoders, Stdlib: stdlib.FS, Version: "test", Cache: loader.NewCache()}}
+	l := &lab{host: &host.Host{Builtins: set, Decoders: all.Decoders(), Stdlib: stdlib.FS, Version: "test", Cache: loader.NewCache()}}
 	if l.sealer, err = newSealer(); err != nil {
 		return nil, err
 	}

@@ -1,8 +1,8 @@
 package cli
 
 import (
-	"rutter.dev/rutter/builtins/all"
 	"rutter.dev/rutter/builtins/istioctl/lib"
+	"rutter.dev/rutter/cmd/modules"
 	"rutter.dev/rutter/runtime/gate/crds"
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/loader"
@@ -15,7 +15,7 @@ func (a *app) assemble(renderer *lib.Renderer) (*host.Host, error) {
 	if err := lib.Setup(); err != nil {
 		return nil, err
 	}
-	set, err := all.Set(renderer)
+	set, err := modules.Set(renderer)
 	if err != nil {
 		return nil, err
 	}
@@ -23,7 +23,7 @@ func (a *app) assemble(renderer *lib.Renderer) (*host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &host.Host{Builtins: set, Decoders: all.Decoders(), Stdlib: stdlib.FS, Version: version, Limits: limits, Cache: loader.NewCache(), Schemas: &crds.Compiled{}}, nil
+	return &host.Host{Builtins: set, Decoders: modules.Decoders(), Stdlib: stdlib.FS, Version: version, Limits: limits, Cache: loader.NewCache(), Schemas: &crds.Compiled{}}, nil
 }
 
 // renderer caches renders below the user's cache folder, where there is one,

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"rutter.dev/rutter/builtins/all"
+	"rutter.dev/rutter/cmd/modules"
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/event"
 )
@@ -121,7 +121,7 @@ func (st setting) source(s *builtin.Spec) string {
 }
 
 func TestDocumented(t *testing.T) {
-	for _, s := range all.Specs(laboratory(t).renderer) {
+	for _, s := range modules.Specs(laboratory(t).renderer) {
 		t.Run(s.Name, func(t *testing.T) {
 			summary := s.Summary()
 			if !strings.HasSuffix(summary, ".") {
@@ -158,19 +158,19 @@ func TestDocumented(t *testing.T) {
 }
 
 // Every module of the language is walked: a new folder in builtins must be
-// added to specs, as to the command line's own list.
+// added to cmd/modules, which the command line and these tests share.
 func TestEveryModuleIsWalked(t *testing.T) {
-	modules := map[string]bool{"core": true}
-	for _, s := range all.Specs(laboratory(t).renderer) {
-		modules[s.Module()] = true
+	walked := map[string]bool{"core": true}
+	for _, s := range modules.Specs(laboratory(t).renderer) {
+		walked[s.Module()] = true
 	}
 	dirs, err := os.ReadDir("../../builtins")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range dirs {
-		if d.IsDir() && !modules[d.Name()] {
-			t.Errorf("builtins/%s: no declaration of it is walked; add its Specs() to specs in world_test.go", d.Name())
+		if d.IsDir() && !walked[d.Name()] {
+			t.Errorf("builtins/%s: no declaration of it is walked; add its Specs() to cmd/modules", d.Name())
 		}
 	}
 	for name := range settings {
@@ -182,7 +182,7 @@ func TestEveryModuleIsWalked(t *testing.T) {
 
 func TestExamplesRun(t *testing.T) {
 	l := laboratory(t)
-	for _, s := range all.Specs(l.renderer) {
+	for _, s := range modules.Specs(l.renderer) {
 		if s.Class == builtin.Write {
 			continue // TestWrites runs those, and more
 		}

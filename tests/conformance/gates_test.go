@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"rutter.dev/rutter/builtins/all"
+	"rutter.dev/rutter/cmd/modules"
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
@@ -23,7 +23,7 @@ const gatesFile = "testdata/gates.md"
 // The tables of which change passes which gate are documentation: a gate that
 // is taken from a class, or a class that a builtin can newly make, shows here.
 func TestGates(t *testing.T) {
-	got := gatesTable() + "\n" + builtinsTable(all.Specs(laboratory(t).renderer))
+	got := gatesTable() + "\n" + builtinsTable(modules.Specs(laboratory(t).renderer))
 	if *update {
 		if err := os.WriteFile(gatesFile, []byte(got), 0o644); err != nil {
 			t.Fatal(err)

@@ -16,8 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
-	"rutter.dev/rutter/builtins/all"
 	"rutter.dev/rutter/builtins/istioctl/lib"
+	"rutter.dev/rutter/cmd/modules"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/event"
@@ -75,11 +75,11 @@ func newLab() (*lab, error) {
 		return nil, err
 	}
 	l := &lab{renderer: lib.NewRenderer("")}
-	set, err := all.Set(l.renderer)
+	set, err := modules.Set(l.renderer)
 	if err != nil {
 		return nil, err
 	}
-	l.host = &host.Host{Builtins: set, Decoders: all.Decoders(), Stdlib: stdlib.FS, Version: "conformance", Cache: loader.NewCache()}
+	l.host = &host.Host{Builtins: set, Decoders: modules.Decoders(), Stdlib: stdlib.FS, Version: "conformance", Cache: loader.NewCache()}
 	if l.sealer, err = newSealer(); err != nil {
 		return nil, err
 	}

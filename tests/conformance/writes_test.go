@@ -11,7 +11,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"rutter.dev/rutter/builtins/all"
+	"rutter.dev/rutter/cmd/modules"
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
@@ -82,7 +82,7 @@ func (w *world) outcome(t *testing.T) outcome {
 
 func TestWrites(t *testing.T) {
 	l := laboratory(t)
-	for _, s := range all.Specs(l.renderer) {
+	for _, s := range modules.Specs(l.renderer) {
 		if s.Class != builtin.Write {
 			continue
 		}

@@ -23,8 +23,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"rutter.dev/rutter/builtins/all"
 	"rutter.dev/rutter/builtins/istioctl/lib"
+	"rutter.dev/rutter/cmd/modules"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/loader"
@@ -74,13 +74,13 @@ func newLab() (*lab, error) {
 		return nil, err
 	}
 	renderer := lib.NewRenderer("")
-	set, err := all.Set(renderer)
+	set, err := modules.Set(renderer)
 	if err != nil {
 		return nil, err
 	}
 	sealer, err := seal.Ephemeral()
 	return &lab{
-		host:     &host.Host{Builtins: set, Decoders: all.Decoders(), Stdlib: stdlib.FS, Version: "test", Cache: loader.NewCache()},
+		host:     &host.Host{Builtins: set, Decoders: modules.Decoders(), Stdlib: stdlib.FS, Version: "test", Cache: loader.NewCache()},
 		renderer: renderer, sealer: sealer, meshes: map[string]func() (*sim.Cluster, error){},
 	}, err
 }

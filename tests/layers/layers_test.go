@@ -32,12 +32,11 @@ var order = [][]string{
 	{"runtime/policy"},
 	{"builtins/istioctl/lib"},
 	{"builtins/core", "builtins/kube", "builtins/istioctl", "builtins/backup", "builtins/diff", "builtins/restart"},
-	{"builtins/all"},
 	{"runtime/engine"},
 	{"runtime/host"},
 	{"runtime/tool/testrun", "runtime/tool/sweep", "runtime/plan"},
 	{"runtime/review"},
-	{"cmd/cli/view"},
+	{"cmd/cli/view", "cmd/modules"},
 	{"cmd/cli"},
 	{"cmd/rutter"},
 }

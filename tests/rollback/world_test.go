@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"rutter.dev/rutter/builtins/all"
 	"rutter.dev/rutter/builtins/istioctl"
 	"rutter.dev/rutter/builtins/istioctl/lib"
+	"rutter.dev/rutter/cmd/modules"
 	"rutter.dev/rutter/runbooks"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/engine"
@@ -64,11 +64,11 @@ func newLab() (*lab, error) {
 		return nil, err
 	}
 	renderer := lib.NewRenderer("")
-	set, err := all.Set(renderer)
+	set, err := modules.Set(renderer)
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{host: &host.Host{Builtins: set, Decoders: all.Decoders(), Stdlib: stdlib.FS, Version: "test", Cache: loader.NewCache()}}
+	l := &lab{host: &host.Host{Builtins: set, Decoders: modules.Decoders(), Stdlib: stdlib.FS, Version: "test", Cache: loader.NewCache()}}
 	if l.sealer, err = newSealer(); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,6 @@
-// Package all names everything that a runbook can call, once: whoever makes
+// Package modules names everything that a runbook can call, once: whoever makes
 // a host, the command line or a test, takes it from here.
-package all
+package modules
 
 import (
 	"maps"

@@ -485,3 +485,33 @@ func TestWaitForWatches(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A server that denies having the core group, or any other, is not believed.
+func TestDiscoveryOfHalfAServer(t *testing.T) {
+	for _, gone := range []string{"/api", "/apis"} {
+		t.Run(gone, func(t *testing.T) {
+			whole := fakeServer(t, func(w http.ResponseWriter, _ *http.Request) { answer(w, 404, "NotFound", "the server could not find the requested resource", "") })
+			half := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == gone {
+					http.NotFound(w, r)
+					return
+				}
+				whole.Config.Handler.ServeHTTP(w, r)
+			}))
+			t.Cleanup(half.Close)
+			c := client(t, half.URL, ClientOptions{})
+			_, all := c.Resources(t.Context())
+			_, one := c.Resolve(t.Context(), "deployments")
+			_, kind := c.ResourceFor(t.Context(), web.GVK())
+			for what, err := range map[string]error{"resources": all, "name": one, "kind": kind} {
+				if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "under "+gone+",") {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			c = client(t, whole.URL, ClientOptions{})
+			if r, err := c.Resources(t.Context()); err != nil || len(r) != 3 {
+				t.Errorf("the whole server: %v, %v", r, err)
+			}
+		})
+	}
+}

@@ -63,6 +63,9 @@ func (k *catalogue) refresh() error {
 	} else if err != nil {
 		return err
 	}
+	if err := complete(groups); err != nil {
+		return err
+	}
 	rank := versionRank(groups)
 	k.byKind, k.names, k.all = map[schema.GroupVersionKind]Resource{}, map[string][]Resource{}, nil
 	type entry struct {
@@ -107,6 +110,36 @@ func (k *catalogue) refresh() error {
 	})
 	k.gen++
 	return nil
+}
+
+// complete refuses a server that answers 404 to /api, which client-go takes for
+// one without the core group: every Kubernetes API server has it, and a proxy
+// that is not up yet does not. Who believes it takes a backup of half a cluster
+// for a whole one.
+func complete(groups []*metav1.APIGroup) error {
+	if slices.ContainsFunc(groups, func(g *metav1.APIGroup) bool { return g.Name == "" }) {
+		return nil
+	}
+	return halfServer("/api", nil)
+}
+
+func halfServer(path string, cause error) error {
+	return &RequestError{
+		Subject: "discovery", Kind: ErrUnreachable, cause: cause,
+		Message: "the server names no API groups under " + path + ", and every Kubernetes API server does; is it up, and is the context's address the cluster's?",
+	}
+}
+
+// discovery maps what refresh says.
+func (c *Client) discovery(ctx context.Context, err error) error {
+	var bare *RequestError
+	if errors.As(err, &bare) {
+		return err
+	}
+	if err := c.request(ctx, "discovery", Ref{}, nil).mapError(err); !errors.Is(err, ErrNoKind) && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return halfServer("/apis", err)
 }
 
 // index adds every name by which kubectl knows the resource: plural, singular,
@@ -159,7 +192,7 @@ func (c *Client) Resolve(ctx context.Context, name string) (Resource, error) {
 		return Resource{}, false
 	})
 	if err != nil {
-		return Resource{}, c.request(ctx, "discovery", Ref{}, nil).mapError(err)
+		return Resource{}, c.discovery(ctx, err)
 	}
 	if !ok {
 		return Resource{}, c.unknownName(name)
@@ -205,7 +238,7 @@ func (c *Client) ResourceFor(ctx context.Context, gvk schema.GroupVersionKind) (
 		return r, ok
 	})
 	if err != nil {
-		return Resource{}, c.request(ctx, "discovery", Ref{}, nil).mapError(err)
+		return Resource{}, c.discovery(ctx, err)
 	}
 	if ok {
 		return r, nil
@@ -237,7 +270,7 @@ func (c *Client) Resources(ctx context.Context) ([]Resource, error) {
 	defer c.api.mu.Unlock()
 	// Read again each time: callers (backup) must not miss a new CRD.
 	if err := c.api.refresh(); err != nil {
-		return nil, c.request(ctx, "discovery", Ref{}, nil).mapError(err)
+		return nil, c.discovery(ctx, err)
 	}
 	return slices.Clone(c.api.all), nil
 }

@@ -39,11 +39,32 @@ type payload struct {
 	Body json.RawMessage `json:"body"`
 }
 
+// What stands before the fields of a payload, as encoding/json writes it.
+const (
+	beforeSeq  = `{"seq":`
+	beforeTime = `,"time":`
+	beforeBody = `,"body":`
+)
+
+// encoded is the record's payload. Its body was marshalled before, and is not
+// gone over again.
+func encoded(r *Record) ([]byte, error) {
+	at, err := r.Time.UTC().MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	p := make([]byte, 0, len(r.Body)+100)
+	p = strconv.AppendUint(append(p, beforeSeq...), r.Seq, 10)
+	p = append(append(p, beforeTime...), at...)
+	p = append(append(p, beforeBody...), r.Body...)
+	return append(p, '}'), nil
+}
+
 func headerLine(run string) string { return fmt.Sprintf("%s %d %s", magic, Format, run) }
 
 // frame is a record's line (with newline) and the chain after it.
 func frame(prev chain, r *Record) ([]byte, chain, error) {
-	p, err := json.Marshal(payload{r.Seq, r.Time.UTC(), r.Body})
+	p, err := encoded(r)
 	if err != nil {
 		return nil, prev, fmt.Errorf("record %d (%s): %w", r.Seq, r.Type, err)
 	}
@@ -228,11 +249,38 @@ func (s *scanner) goodBehind(at *DamageError) error {
 // written. JSON never contains a NUL.
 func torn(line []byte) bool { return bytes.IndexByte(line, 0) >= 0 }
 
-// decoded is the record of a line.
+// decoded is the record of a line. The checksums vouch for a line that is laid
+// out as encoded writes it, so that its body is left for Record.Decode to read;
+// any other is read as JSON may be written.
 func decoded(p parts) (Record, error) {
-	var pl payload
-	if err := json.Unmarshal(p.payload, &pl); err != nil {
-		return Record{}, err
+	pl, ok := laidOut(p.payload)
+	if !ok {
+		if err := json.Unmarshal(p.payload, &pl); err != nil {
+			return Record{}, err
+		}
 	}
 	return Record{Seq: pl.Seq, Time: pl.Time, Type: Type(p.typ), Body: pl.Body}, nil
+}
+
+func laidOut(b []byte) (pl payload, ok bool) {
+	b, ok = bytes.CutPrefix(b, []byte(beforeSeq))
+	if !ok {
+		return pl, false
+	}
+	seq, b, ok := bytes.Cut(b, []byte(beforeTime))
+	if !ok {
+		return pl, false
+	}
+	at, b, ok := bytes.Cut(b, []byte(beforeBody))
+	if !ok {
+		return pl, false
+	}
+	body, ok := bytes.CutSuffix(b, []byte{'}'})
+	if !ok || pl.Time.UnmarshalJSON(at) != nil {
+		return pl, false
+	}
+	var err error
+	pl.Seq, err = strconv.ParseUint(string(seq), 10, 64)
+	pl.Body = body
+	return pl, err == nil
 }

@@ -11,7 +11,7 @@
 // the run: which watch is the third may then differ where two begin at once.
 //
 // A resumed run that ends a step with the value, in the state and by the changes
-// with which the undisturbed run ended it is left there, but for one in eight:
+// with which the undisturbed run ended it is left there, but for one in sixteen:
 // what it would do from there on is what the undisturbed run did. For the same
 // reason a request is disturbed in a resume from the end of the step before, if
 // that makes the same request, and neither a resume nor a rollback is done again

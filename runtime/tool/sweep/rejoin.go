@@ -18,7 +18,7 @@ import (
 // state, and the same changes were made. From there on it would do what the
 // recorded run did, which is known; so it is left there. One case in carriedOn
 // is carried on to its end nevertheless, to see that this is so.
-const carriedOn = 8
+const carriedOn = 16
 
 // mark is how the undisturbed run was when a step of the runbook ended.
 type mark struct {
@@ -77,7 +77,7 @@ func (p *process) leave() {
 func (ref *reference) toTheEnd(w *world, c Case, seed uint64, pl plan, do func(plan) (*process, error)) (*process, error) {
 	if ref.mayStop(c, seed) {
 		pl.onStep = func(p *process, e *journal.StepEnd) {
-			if p.requests >= pl.failAt && pl.killAt == 0 && ref.back(p, e) {
+			if p.over() && pl.killAt == 0 && ref.back(p, e) {
 				p.leave()
 			}
 		}

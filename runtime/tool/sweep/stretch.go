@@ -14,8 +14,8 @@ import (
 type stretch struct {
 	mu    sync.Mutex
 	from  *world
-	first int         // request of the undisturbed run
-	at    map[int]int // its requests by number, and their numbers in a resume from there
+	first int          // request of the undisturbed run
+	at    map[int]*nth // its requests by number, as a resume from there makes them
 }
 
 // stretch notes the stretches of the undisturbed run if there are cases for them.
@@ -46,37 +46,40 @@ func (ref *reference) stretch(s *Subject, cases []Case) error {
 	return nil
 }
 
-// number finds the requests up to end, those of one step, in a resume.
+// number finds the requests up to end, those of one step, in a resume, which
+// makes others before: of those that are the same, the last are the step's.
 func (st *stretch) number(points []point, end int) {
 	w := st.from.fork()
-	var made []string
+	made, same := map[string]int{}, map[string][]int{}
 	// Where the resume stops does not matter: its requests are what is looked for.
 	_, _ = w.resume(plan{
-		onRequest: func(pt point) { made = append(made, pt.what) },
+		onRequest: func(pt point) { made[pt.what]++ },
 		onStep: func(p *process, e *journal.StepEnd) {
 			if outer(e) {
 				p.leave()
 			}
 		},
 	})
-	st.at = map[int]int{}
-	next := 0
 	for no := st.first; no <= end; no++ {
-		for i := next; i < len(made); i++ {
-			if made[i] == points[no-1].what {
-				st.at[no], next = i+1, i+1
-				break
+		what := points[no-1].what
+		same[what] = append(same[what], no)
+	}
+	st.at = map[int]*nth{}
+	for what, numbers := range same {
+		for i, no := range numbers {
+			if n := made[what] - len(numbers) + i + 1; n > 0 {
+				st.at[no] = &nth{what, n}
 			}
 		}
 	}
 }
 
 // shortcut is the world at the beginning of the step in which the case's request
-// comes, and the number of the request in a resume from there; nil if the case
-// begins at the beginning.
-func (ref *reference) shortcut(c Case, seed uint64) (*world, int) {
+// comes, and the request in a resume from there; nil if the case begins at the
+// beginning.
+func (ref *reference) shortcut(c Case, seed uint64) (*world, *nth) {
 	if !ref.mayStop(c, seed) {
-		return nil, 0
+		return nil, nil
 	}
 	for _, st := range ref.stretches {
 		if at, ok := st.at[c.Request]; ok {
@@ -85,5 +88,5 @@ func (ref *reference) shortcut(c Case, seed uint64) (*world, int) {
 			return st.from.fork(), at
 		}
 	}
-	return nil, 0
+	return nil, nil
 }

@@ -56,21 +56,22 @@ func (t wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		return p.watch(r, t.next)
 	}
 	p.requests++
+	what := r.Method + " " + r.URL.RequestURI()
 	body, err := bodyOf(r)
 	if err != nil {
 		return nil, err
 	}
 	s, writes := mutation(r, body)
 	var f *fault
-	if p.requests == p.plan.failAt {
+	if p.strikes(what) {
 		f = p.plan.fault
-		p.struck = r.Method + " " + r.URL.RequestURI()
+		p.struck = what
 		if f.writes && r.Method == http.MethodGet {
 			f = nil
 		}
 	}
 	if p.plan.onRequest != nil {
-		p.plan.onRequest(point{get: r.Method == http.MethodGet, writes: writes, what: r.Method + " " + r.URL.RequestURI()})
+		p.plan.onRequest(point{get: r.Method == http.MethodGet, writes: writes, what: what})
 	}
 	if f != nil && f.silent > 0 {
 		defer p.w.sim.Advance(f.silent)
@@ -332,6 +333,7 @@ type process struct {
 	turn     sync.Mutex // of the requests
 	requests int
 	watches  int
+	passed   int // requests of the one that plan.strike names
 	struck   string
 
 	mu     sync.Mutex
@@ -344,7 +346,8 @@ type process struct {
 // plan is what happens to a process. Points count from 1; 0 is never.
 type plan struct {
 	killAt     int  // operation on the disk before which the host dies
-	failAt     int  // request that goes wrong
+	failAt     int  // request that goes wrong, or
+	strike     *nth // the one that does
 	cutAt      int  // watch that goes wrong
 	undoing    bool // the process rolls back
 	watching   bool // waits watch, and don't poll
@@ -353,6 +356,29 @@ type plan struct {
 	onDisk     func(op int, kind string)
 	onRequest  func(point)
 	onStep     func(*process, *journal.StepEnd)
+}
+
+// nth is one of the requests of a process that are the same, from 1. Requests
+// that are made side by side come in any order; this finds them in each.
+type nth struct {
+	what string
+	no   int
+}
+
+// strikes reports whether the process's latest request is to go wrong.
+func (p *process) strikes(what string) bool {
+	if s := p.plan.strike; s != nil {
+		if what == s.what {
+			p.passed++
+		}
+		return what == s.what && p.passed == s.no
+	}
+	return p.requests == p.plan.failAt
+}
+
+// over reports whether what was planned for the process's requests happened.
+func (p *process) over() bool {
+	return p.struck != "" || p.plan.failAt == 0 && p.plan.strike == nil
 }
 
 func (p *process) dead() bool {

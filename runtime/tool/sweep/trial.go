@@ -38,9 +38,10 @@ func (ref *reference) disturb(s *Subject, c Case, seed uint64) (*world, *process
 	}
 	pl := plan{failAt: c.Request, fault: faultOf(c.Fault)}
 	if w, at := ref.shortcut(c, seed); w != nil {
-		pl.failAt = at
-		p, err := ref.toTheEnd(w, c, seed, pl, w.resume)
-		return w, p, err
+		p, err := ref.toTheEnd(w, c, seed, plan{strike: at, fault: pl.fault}, w.resume)
+		if p.over() {
+			return w, p, err
+		}
 	}
 	w := newWorld(s)
 	p, err := ref.toTheEnd(w, c, seed, pl, w.start)

@@ -99,8 +99,8 @@ func live(c *builtin.Call, a *liveArgs) (*Result, []*effect.Diff, error) {
 func itemOf(e *effect.Effect, refused error) (*Item, error) {
 	after := e.After
 	if after == nil && e.Verb != effect.Delete {
-		after = &cluster.Object{}
-		if err := after.UnmarshalJSON(e.Body); err != nil {
+		var err error
+		if after, err = cluster.DecodeObject(e.Body); err != nil {
 			return nil, fmt.Errorf("%s: %w", e.Ref, err)
 		}
 	}

@@ -84,9 +84,7 @@ func Write(objs []*cluster.Object, clusterUID, run string, blobs builtin.Blobs, 
 			b.Left = append(b.Left, ref)
 			continue
 		}
-		o = o.DeepCopy()
-		o.SetManagedFields(nil)
-		raw, err := cluster.CanonicalJSON(o.Object)
+		raw, err := cluster.CanonicalJSON(cluster.Unmanaged(o).Object)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", ref, err)
 		}
@@ -196,8 +194,8 @@ func (l *line) open(sealer builtin.Sealer) (Entry, error) {
 	} else if sum(raw) != l.SHA256 {
 		return Entry{}, fmt.Errorf("its checksum does not match: %w", ErrDamaged)
 	}
-	o := &cluster.Object{}
-	if err := o.UnmarshalJSON(raw); err != nil {
+	o, err := cluster.DecodeObject(raw)
+	if err != nil {
 		return Entry{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if got := cluster.RefOf(o); got != l.Ref {

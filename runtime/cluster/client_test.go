@@ -490,7 +490,9 @@ func TestWaitForWatches(t *testing.T) {
 func TestDiscoveryOfHalfAServer(t *testing.T) {
 	for _, gone := range []string{"/api", "/apis"} {
 		t.Run(gone, func(t *testing.T) {
-			whole := fakeServer(t, func(w http.ResponseWriter, _ *http.Request) { answer(w, 404, "NotFound", "the server could not find the requested resource", "") })
+			whole := fakeServer(t, func(w http.ResponseWriter, _ *http.Request) {
+				answer(w, 404, "NotFound", "the server could not find the requested resource", "")
+			})
 			half := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == gone {
 					http.NotFound(w, r)

@@ -1,13 +1,16 @@
 package cluster
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"rutter.dev/rutter/runtime/plain"
 )
 
 // NormalizeOptions say what else Normalize leaves in or out.
@@ -32,16 +35,17 @@ var bookkeeping = [...]string{
 // Normalize is a copy of o without what the server, its controllers and rutter
 // itself write on it: two objects that mean the same have the same normal form.
 func Normalize(o *Object, opts NormalizeOptions) *Object {
-	n := o.DeepCopy()
-	if !opts.KeepStatus {
-		delete(n.Object, "status")
+	n := &Object{Object: make(map[string]any, len(o.Object))}
+	for k, v := range o.Object {
+		if md, is := v.(map[string]any); is && k == "metadata" {
+			n.Object[k] = withoutServer(md)
+		} else if k != "status" || opts.KeepStatus {
+			n.Object[k] = runtime.DeepCopyJSONValue(v)
+		}
 	}
 	md, ok := n.Object["metadata"].(map[string]any)
 	if !ok {
 		return n
-	}
-	for _, k := range serverMetadata {
-		delete(md, k)
 	}
 	if ann, ok := md["annotations"].(map[string]any); ok {
 		for _, k := range bookkeeping {
@@ -58,6 +62,28 @@ func Normalize(o *Object, opts NormalizeOptions) *Object {
 	dropNullTimestamp(n.Object, "spec", "jobTemplate", "metadata")
 	dropNullTimestamp(n.Object, "spec", "jobTemplate", "spec", "template", "metadata")
 	return n
+}
+
+// Unmanaged is o without managedFields, to be read only: it shares the rest with o.
+func Unmanaged(o *Object) *Object {
+	n := &Object{Object: maps.Clone(o.Object)}
+	if md, ok := n.Object["metadata"].(map[string]any); ok {
+		md = maps.Clone(md)
+		delete(md, "managedFields")
+		n.Object["metadata"] = md
+	}
+	return n
+}
+
+// withoutServer is a copy of metadata without what the server writes.
+func withoutServer(md map[string]any) map[string]any {
+	out := make(map[string]any, len(md))
+	for k, v := range md {
+		if !slices.Contains(serverMetadata[:], k) {
+			out[k] = runtime.DeepCopyJSONValue(v)
+		}
+	}
+	return out
 }
 
 // dropNullTimestamp removes the `creationTimestamp: null` that typed clients
@@ -77,13 +103,11 @@ func dropNullTimestamp(o map[string]any, path ...string) {
 // CanonicalJSON encodes decoded JSON with sorted keys, no insignificant space
 // and no HTML escapes: equal values give equal bytes.
 func CanonicalJSON(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	b, err := plain.EncodeBare(v)
+	if err != nil {
 		return nil, fmt.Errorf("canonical JSON: %w", err)
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	return b, nil
 }
 
 // Digest identifies the normal form of an object, status left out: "sha256:…".

@@ -39,6 +39,20 @@ func decodeObject(raw []byte) (*Object, error) {
 	return &Object{Object: m}, nil
 }
 
+// DecodeObject decodes an object's JSON: what its UnmarshalJSON does, several
+// times quicker. It refuses what has no kind.
+func DecodeObject(raw []byte) (*Object, error) {
+	m, err := plain.Decode(raw)
+	if err != nil {
+		return nil, err
+	}
+	o := &Object{Object: m}
+	if o.GetKind() == "" {
+		return nil, errors.New("an object without a kind")
+	}
+	return o, nil
+}
+
 // patchObject sends a patch, once, and gives the object as it is after it.
 func (c *Client) patchObject(ctx context.Context, ref Ref, pt types.PatchType, patch []byte, opts metav1.PatchOptions, sub string) (*Object, error) {
 	_, res, err := c.resourceOf(ctx, ref)

@@ -56,9 +56,7 @@ func (c *Client) write(ctx context.Context, ref Ref, dry bool, do func(context.C
 // manager patched is sent again with force.
 func (c *Client) Apply(ctx context.Context, obj *Object, o ApplyOptions) (*Object, error) {
 	ref := RefOf(obj)
-	body := obj.DeepCopy()
-	body.SetManagedFields(nil)
-	raw, err := plain.Encode(body.Object)
+	raw, err := plain.Encode(Unmanaged(obj).Object)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ref, err)
 	}

@@ -20,8 +20,8 @@ func perform(ctx context.Context, w cluster.Writer, runID, key string, e *effect
 	opts := cluster.WriteOptions{UID: types.UID(e.UID), ResourceVersion: version, Propagation: e.Propagation}
 	switch e.Verb {
 	case effect.Apply, effect.Create, effect.Replace:
-		obj := &cluster.Object{}
-		if err := obj.UnmarshalJSON(e.Body); err != nil {
+		obj, err := cluster.DecodeObject(e.Body)
+		if err != nil {
 			return nil, fmt.Errorf("%s: body: %w", e.Ref, err)
 		}
 		mark(obj, runID, key)

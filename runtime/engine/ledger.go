@@ -75,7 +75,7 @@ type callRecord struct {
 	n       int
 	builtin string
 	args    string
-	plan    *effect.Plan
+	plan    json.RawMessage // its effect.Plan, decoded when it is wanted; nil: none
 	value   json.RawMessage
 	err     string
 	done    bool

@@ -121,12 +121,8 @@ func (l *ledger) take(blobs source, seq uint64, body journal.Body) error {
 		if err != nil {
 			return err
 		}
-		p := &effect.Plan{}
-		if err := json.Unmarshal(raw, p); err != nil {
-			return err
-		}
 		c := l.step(b.Step).entry(b.Seq)
-		*c = callRecord{seq: seq, n: b.Seq, builtin: b.Builtin, args: b.Args, plan: p}
+		*c = callRecord{seq: seq, n: b.Seq, builtin: b.Builtin, args: b.Args, plan: raw}
 	case *journal.Intent:
 		r := &effectRecord{seq: seq, attempt: b.Attempt, effect: b.Effect, key: b.Key, step: b.Step, undoes: l.rollback}
 		if b.Sealed != "" {
@@ -164,6 +160,19 @@ func (s *stepRecord) begin(seq uint64, attempt int) {
 	}
 	s.calls = kept
 	s.seq, s.attempt, s.ended, s.handled = seq, attempt, false, false
+}
+
+// planned is the call's plan as it was recorded; nil if it was not. Most calls of
+// a journal are over, and their plans are not decoded.
+func (c *callRecord) planned() (*effect.Plan, error) {
+	if c.plan == nil {
+		return nil, nil
+	}
+	p := &effect.Plan{}
+	if err := json.Unmarshal(c.plan, p); err != nil {
+		return nil, fmt.Errorf("journal: record %d (plan): %w", c.seq, err)
+	}
+	return p, nil
 }
 
 func (l *ledger) takeEnd(blobs source, seq uint64, b *journal.StepEnd) error {

@@ -366,8 +366,8 @@ func (e *Engine) narrowed(ctx context.Context, u *undone, planned *effect.Effect
 	case planned.Verb == effect.Replace && live == nil:
 		return nil, nil
 	case planned.Verb == effect.Replace:
-		want := &cluster.Object{}
-		if err := want.UnmarshalJSON(planned.Body); err != nil {
+		want, err := cluster.DecodeObject(planned.Body)
+		if err != nil {
 			return nil, fmt.Errorf("%s: body: %w", planned.Ref, err)
 		}
 		out, foreign := effect.Revert(live, want, u.after(len(u.recs)-1, live), e.rollback.overwrite[u.ref.ID()])

@@ -115,8 +115,8 @@ func Forecast(ctx context.Context, r cluster.Reader, e *effect.Effect) (*cluster
 	opts := cluster.WriteOptions{UID: types.UID(e.UID), ResourceVersion: e.ResourceVersion, Propagation: e.Propagation}
 	switch e.Verb {
 	case effect.Apply, effect.Create, effect.Replace:
-		obj := &cluster.Object{}
-		if err := obj.UnmarshalJSON(e.Body); err != nil {
+		obj, err := cluster.DecodeObject(e.Body)
+		if err != nil {
 			return nil, fmt.Errorf("%s: body: %w", e.Ref, err)
 		}
 		switch e.Verb {

@@ -101,8 +101,8 @@ func (m *Manifest) Objects(blobs Blobs) ([]*cluster.Object, error) {
 		if len(line) == 0 {
 			continue
 		}
-		o := &cluster.Object{}
-		if err := o.UnmarshalJSON(line); err != nil {
+		o, err := cluster.DecodeObject(line)
+		if err != nil {
 			return nil, fmt.Errorf("manifest %s: object %d: %w", short(m.Digest), n+1, err)
 		}
 		out = append(out, o)

@@ -1,6 +1,7 @@
 package plain
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -11,32 +12,53 @@ import (
 // escaped.
 func Encode(v any) ([]byte, error) { return Append(nil, v) }
 
+// EncodeBare is Encode without escapes of HTML, as of a json.Encoder that does
+// not escape it.
+func EncodeBare(v any) ([]byte, error) { return bare.append(nil, v) }
+
 // Append appends v's JSON to b.
-func Append(b []byte, v any) ([]byte, error) {
+func Append(b []byte, v any) ([]byte, error) { return html.append(b, v) }
+
+// style is how text is written.
+type style bool
+
+const (
+	html style = true // with HTML escaped
+	bare style = false
+)
+
+func (e style) append(b []byte, v any) ([]byte, error) {
 	switch v := v.(type) {
 	case nil:
 		return append(b, "null"...), nil
 	case bool:
 		return strconv.AppendBool(b, v), nil
 	case string:
-		return appendText(b, v)
+		return e.text(b, v)
 	case int64:
 		return strconv.AppendInt(b, v, 10), nil
 	case map[string]any:
-		return appendObject(b, v)
+		return e.object(b, v)
 	case []any:
-		return appendArray(b, v)
+		return e.array(b, v)
 	}
-	return general(b, v)
+	return e.general(b, v)
 }
 
 // general is for what is not plain.
-func general(b []byte, v any) ([]byte, error) {
-	raw, err := json.Marshal(v)
-	return append(b, raw...), err
+func (e style) general(b []byte, v any) ([]byte, error) {
+	if e == html {
+		raw, err := json.Marshal(v)
+		return append(b, raw...), err
+	}
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return append(b, bytes.TrimSuffix(buf.Bytes(), []byte("\n"))...), err
 }
 
-func appendObject(b []byte, m map[string]any) ([]byte, error) {
+func (e style) object(b []byte, m map[string]any) ([]byte, error) {
 	if m == nil {
 		return append(b, "null"...), nil
 	}
@@ -50,18 +72,18 @@ func appendObject(b []byte, m map[string]any) ([]byte, error) {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		if b, err = appendText(b, name); err != nil {
+		if b, err = e.text(b, name); err != nil {
 			return b, err
 		}
 		b = append(b, ':')
-		if b, err = Append(b, m[name]); err != nil {
+		if b, err = e.append(b, m[name]); err != nil {
 			return b, err
 		}
 	}
 	return append(b, '}'), nil
 }
 
-func appendArray(b []byte, list []any) ([]byte, error) {
+func (e style) array(b []byte, list []any) ([]byte, error) {
 	if list == nil {
 		return append(b, "null"...), nil
 	}
@@ -71,27 +93,27 @@ func appendArray(b []byte, list []any) ([]byte, error) {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		if b, err = Append(b, v); err != nil {
+		if b, err = e.append(b, v); err != nil {
 			return b, err
 		}
 	}
 	return append(b, ']'), nil
 }
 
-// appendText leaves control characters and all that is not ASCII to the
+// text leaves control characters and all that is not ASCII to the
 // general encoder.
-func appendText(b []byte, s string) ([]byte, error) {
+func (e style) text(b []byte, s string) ([]byte, error) {
 	start := len(b)
 	b = append(b, '"')
 	from := 0
 	for i := range len(s) {
 		c := s[i]
-		if c >= ' ' && c < 0x7f && c != '"' && c != '\\' && c != '<' && c != '>' && c != '&' {
+		if c >= ' ' && c < 0x7f && c != '"' && c != '\\' && (e == bare || c != '<' && c != '>' && c != '&') {
 			continue
 		}
 		escape := escapes(c)
 		if escape == "" {
-			return general(b[:start], s)
+			return e.general(b[:start], s)
 		}
 		b = append(b, s[from:i]...)
 		b = append(b, escape...)

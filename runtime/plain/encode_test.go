@@ -16,6 +16,14 @@ func sameAsMarshal(t *testing.T, v any) {
 	if (err == nil) != (wantErr == nil) || err == nil && !bytes.Equal(got, want) {
 		t.Errorf("%#v:\n got %s, %v\nwant %s, %v", v, got, err, want, wantErr)
 	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	wantErr = enc.Encode(v)
+	got, err = EncodeBare(v)
+	if (err == nil) != (wantErr == nil) || err == nil && string(got)+"\n" != b.String() {
+		t.Errorf("%#v, bare:\n got %s, %v\nwant %s, %v", v, got, err, b.String(), wantErr)
+	}
 }
 
 func TestEncodeIsThatOfTheStandardLibrary(t *testing.T) {

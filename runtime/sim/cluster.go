@@ -243,11 +243,22 @@ func (c *Cluster) committed(ch change) {
 // Objects returns copies of all stored objects, sorted by group, resource,
 // namespace and name, but for the roles that every cluster is born with.
 func (c *Cluster) Objects() []*unstructured.Unstructured {
+	out := c.Stored()
+	for i, o := range out {
+		out[i] = o.DeepCopy()
+	}
+	return out
+}
+
+// Stored is Objects without the copies, to be read only. A stored object is never
+// changed, only replaced, so that what was given stays as it was.
+func (c *Cluster) Stored() []*unstructured.Unstructured {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var out []*unstructured.Unstructured
-	for _, k := range c.allKeys() {
-		out = append(out, c.st.get(k).obj.DeepCopy())
+	keys := c.allKeys()
+	out := make([]*unstructured.Unstructured, len(keys))
+	for i, k := range keys {
+		out[i] = c.st.get(k).obj
 	}
 	return out
 }

@@ -48,7 +48,7 @@ func (auditor) Sync(w sim.World, gr schema.GroupResource, namespace, name string
 // audited are the auditor's events.
 func audited(c *sim.Cluster) map[string]string {
 	out := map[string]string{}
-	for _, o := range c.Objects() {
+	for _, o := range c.Stored() {
 		if o.GetKind() != "Event" || o.Object["reason"] != overdrawn {
 			continue
 		}

@@ -25,7 +25,7 @@ var derived = []string{"Pod", "ReplicaSet", "ControllerRevision", "Event", "Leas
 func stateOf(c *sim.Cluster, had map[string]bool) map[string]string {
 	out := map[string]string{}
 	owner := map[types.UID]*unstructured.Unstructured{}
-	objects := c.Objects()
+	objects := c.Stored()
 	for _, o := range objects {
 		owner[o.GetUID()] = o
 		if slices.Contains(derived, o.GetKind()) {
@@ -65,7 +65,7 @@ func stateOf(c *sim.Cluster, had map[string]bool) map[string]string {
 // services are the names of the Services that are there.
 func services(c *sim.Cluster) map[string]bool {
 	out := map[string]bool{}
-	for _, o := range c.Objects() {
+	for _, o := range c.Stored() {
 		if o.GetKind() == "Service" {
 			out[cluster.RefOf(o).String()] = true
 		}
@@ -216,7 +216,7 @@ const shortest = 8
 // certificates: istiod writes those of its CA into every namespace and webhook.
 func secrets(c *sim.Cluster) [][]byte {
 	var out [][]byte
-	for _, o := range c.Objects() {
+	for _, o := range c.Stored() {
 		if o.GetKind() != "Secret" {
 			continue
 		}

@@ -18,7 +18,7 @@ var derived = []string{"ControllerRevision", "EndpointSlice", "Endpoints", "Even
 // workload the images of its pods and whether they are ready, under names as in
 // errors.
 func (c *simulated) state(*starlark.Thread, *noArgs) (starlark.Value, error) {
-	objects := c.sim.Objects()
+	objects := c.sim.Stored()
 	out := map[string]any{}
 	byUID := map[string]*unstructured.Unstructured{}
 	for _, o := range objects {

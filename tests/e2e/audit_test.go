@@ -71,17 +71,32 @@ func changes(t *testing.T, p *plane.Plane, mark int64) []change {
 // logged are those of them that are in the log already.
 func logged(t *testing.T, p *plane.Plane, mark int64) []change {
 	t.Helper()
-	events, err := p.AuditSince(mark, plane.WritesBy(plane.Operator))
+	r := record{t: t, p: p, mark: mark}
+	return r.read()
+}
+
+// record follows the changes in the log: it reads each of them once.
+type record struct {
+	t    *testing.T
+	p    *plane.Plane
+	mark int64 // up to which it was read
+	all  []change
+}
+
+// read returns all changes that are in the log now.
+func (r *record) read() []change {
+	r.t.Helper()
+	events, next, err := r.p.AuditFrom(r.mark, plane.WritesBy(plane.Operator))
 	if err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
-	var out []change
+	r.mark = next
 	for i := range events {
-		if c, ok := changeOf(t, &events[i]); ok {
-			out = append(out, c)
+		if c, ok := changeOf(r.t, &events[i]); ok {
+			r.all = append(r.all, c)
 		}
 	}
-	return out
+	return r.all
 }
 
 func changeOf(t *testing.T, e *auditv1.Event) (change, bool) {

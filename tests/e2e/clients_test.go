@@ -156,7 +156,7 @@ var istioctlSteps = []step{
 // TestKubectlSeesTheSame holds the simulated cluster against the real one by
 // what kubectl prints of them.
 func TestKubectlSeesTheSame(t *testing.T) {
-	t.Parallel()
+	parallel(t, 120*time.Second)
 	p := startPlane(t, plane.Options{FirstPort: besides(3)})
 	sim := serveSim(t, p)
 	compare(t, "kubectl", kubectlSteps, p.AdminKubeconfig(), sim, []string{built.kubectl})
@@ -164,7 +164,7 @@ func TestKubectlSeesTheSame(t *testing.T) {
 
 // TestIstioctlSeesTheSame does the same with istioctl.
 func TestIstioctlSeesTheSame(t *testing.T) {
-	t.Parallel()
+	parallel(t, 50*time.Second)
 	p := startPlane(t, plane.Options{FirstPort: besides(4)})
 	sim := serveSim(t, p)
 	compare(t, "istioctl", istioctlSteps, p.AdminKubeconfig(), sim, []string{built.plane.Istiobox, "istioctl"})

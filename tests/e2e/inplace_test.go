@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,7 +21,7 @@ import (
 
 // One mesh of 60 workloads, first for what must be refused, then upgraded.
 func TestInPlace(t *testing.T) {
-	t.Parallel()
+	parallel(t, 150*time.Second)
 	p := startPlane(t, plane.Options{AuditLevel: "Request", FirstPort: besides(0)})
 	dropped, err := plane.Parse([]byte(droppedByTheNew))
 	if err != nil {

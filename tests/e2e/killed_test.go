@@ -5,9 +5,11 @@ package e2e
 import (
 	"context"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"rutter.dev/rutter/runtime/sim/mesh"
 	"rutter.dev/rutter/tests/e2e/plane"
@@ -17,22 +19,22 @@ import (
 // middle of the rollout; each time it is resumed, in the end to its end. The
 // API server's record has each change once.
 func TestKilledAndResumed(t *testing.T) {
-	t.Parallel()
+	parallel(t, 105*time.Second)
 	p := startPlane(t, plane.Options{AuditLevel: "Request", FirstPort: besides(2)})
 	bringMesh(t, p, mesh.Spec{Workloads: 20, Namespaces: 4, Seed: 2, NoSidecar: 1, OnDelete: 1})
 	before, mark := workloads(t, p), auditMark(t, p)
-	state := t.TempDir()
+	state, log := t.TempDir(), &record{t: t, p: p, mark: mark}
 
 	kill(t, rutterCommand(t.Context(), state, p.Kubeconfig(), inPlace("--set", "then=4")...), "five changes are made", func(context.Context) (bool, error) {
-		return len(made(t, p, mark)) >= 5, nil
+		return len(made(log.read())) >= 5, nil
 	})
-	if n := restarts(made(t, p, mark)); n > 0 {
+	if n := restarts(made(log.read())); n > 0 {
 		t.Fatalf("it was killed too late: %d workloads are restarted", n)
 	}
 	kill(t, rutterCommand(t.Context(), state, p.Kubeconfig(), "resume", "--yes"), "four workloads are restarted", func(context.Context) (bool, error) {
-		return restarts(made(t, p, mark)) >= 4, nil
+		return restarts(made(log.read())) >= 4, nil
 	})
-	resumedFrom := len(made(t, p, mark))
+	resumedFrom := len(made(log.read()))
 	rutter(t, state, p.Kubeconfig(), "resume", "--yes").want(t, 0)
 
 	all := changes(t, p, mark)
@@ -81,16 +83,9 @@ func kill(t *testing.T, cmd *exec.Cmd, what string, when func(context.Context) (
 	}
 }
 
-// made are the changes that were made up to now, as far as they are in the log.
-func made(t *testing.T, p *plane.Plane, mark int64) []change {
-	t.Helper()
-	var out []change
-	for _, c := range logged(t, p, mark) {
-		if c.taken() {
-			out = append(out, c)
-		}
-	}
-	return out
+// made are those of the changes that were made.
+func made(all []change) []change {
+	return slices.DeleteFunc(slices.Clone(all), func(c change) bool { return !c.taken() })
 }
 
 // restarts counts the workloads outside the control plane that were patched.

@@ -36,7 +36,7 @@ func leavePlane(dir string) int {
 // A test that is killed takes its control plane along: processes that stayed
 // would keep ports, and serve the next test with the wrong certificates.
 func TestNothingOutlivesItsTest(t *testing.T) {
-	t.Parallel()
+	parallel(t, 25*time.Second)
 	dir, err := os.MkdirTemp("", "rutter-e2e-leak-") // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)

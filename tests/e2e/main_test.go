@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -29,7 +30,12 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(leaveIn); dir != "" {
 		os.Exit(leavePlane(dir))
 	}
-	if err := build(context.Background()); err != nil {
+	flag.Parse()
+	err := flag.Set("test.parallel", "64") // how many run at once, turns says
+	if err == nil {
+		err = build(context.Background())
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -44,19 +50,13 @@ func build(ctx context.Context) (err error) {
 	if built.root, err = plane.Root(); err != nil {
 		return err
 	}
+	out := filepath.Join(built.root, "bin", "e2e")
+	built.rutter, built.kubectl = filepath.Join(out, "rutter"), filepath.Join(out, "kubectl")
 	if os.Getenv(isBuilt) != "" {
-		out := filepath.Join(built.root, "bin", "e2e")
-		built.rutter, built.kubectl = filepath.Join(out, "rutter"), filepath.Join(out, "kubectl")
 		built.plane, err = plane.BinariesHere()
 		return err
 	}
-	if built.plane, err = plane.Build(ctx); err != nil {
-		return err
-	}
-	if built.rutter, err = plane.BuildRutter(ctx); err != nil {
-		return err
-	}
-	built.kubectl, err = plane.BuildKubectl(ctx)
+	built.plane, err = plane.BuildAll(ctx)
 	return err
 }
 

@@ -21,7 +21,7 @@ import (
 // The outages of a control plane in the middle of a run: what the run was about
 // to do is done once, whatever became of the request that was under way.
 func TestOutages(t *testing.T) {
-	t.Parallel()
+	parallel(t, 160*time.Second)
 	p := startPlane(t, plane.Options{FirstPort: 21200})
 	for _, tc := range []struct {
 		name string
@@ -242,7 +242,7 @@ func withToken(t *testing.T, p *plane.Plane, ttl time.Duration) string {
 // The API server is killed while workloads of the mesh restart. After resume
 // every workload has the new sidecar and was restarted once.
 func TestInPlaceUpgradeThroughAnOutage(t *testing.T) {
-	t.Parallel()
+	parallel(t, 180*time.Second)
 	p := startPlane(t, plane.Options{FirstPort: 21400})
 	old, err := p.IstioManifest(t.Context(), "1.30.3")
 	if err != nil {

@@ -25,7 +25,7 @@ import (
 // refused nothing, and that each permission was of use. The second keeps its
 // journal in the cluster.
 func TestTheRolesOfRutterRBAC(t *testing.T) {
-	t.Parallel()
+	parallel(t, 110*time.Second)
 	p := startPlane(t, plane.Options{FirstPort: besides(5)})
 	old, err := p.IstioManifest(t.Context(), "1.30.3")
 	if err != nil {

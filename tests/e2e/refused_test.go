@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
 	"rutter.dev/rutter/runtime/sim/mesh"
 	"rutter.dev/rutter/tests/e2e/plane"
 )
@@ -100,9 +103,15 @@ spec: {policyName: signed-images, validationActions: [Deny]}
 // policy: it learns of it a moment after it was made.
 func denies(t *testing.T, p *plane.Plane, want bool) {
 	t.Helper()
-	until(t, "the policy is in force or gone", func(context.Context) (bool, error) {
-		r := kubectl(t, p, "-n", mesh.SystemNamespace, "set", "image", "deployment/istiod", "discovery=docker.io/istio/pilot:1.31.0", "--dry-run=server")
-		return strings.Contains(r.errOut, "this image is not signed") == want, nil
+	const image = `{"spec":{"template":{"spec":{"containers":[{"name":"discovery","image":"docker.io/istio/pilot:1.31.0"}]}}}}`
+	until(t, "the policy is in force or gone", func(ctx context.Context) (bool, error) {
+		_, err := client(t, p).AppsV1().Deployments(mesh.SystemNamespace).Patch(ctx, "istiod",
+			types.StrategicMergePatchType, []byte(image), metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
+		denied := err != nil && strings.Contains(err.Error(), "this image is not signed")
+		if err != nil && !denied {
+			return false, err
+		}
+		return denied == want, nil
 	})
 }
 

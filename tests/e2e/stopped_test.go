@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,7 +24,7 @@ import (
 // begun are as they were. Once it is repaired, the run is resumed to its end,
 // and nothing that was restarted is restarted again.
 func TestStoppedWave(t *testing.T) {
-	t.Parallel()
+	parallel(t, 80*time.Second)
 	p := startPlane(t, plane.Options{AuditLevel: "Request", FirstPort: besides(1)})
 	bringMesh(t, p, mesh.Spec{Workloads: 20, Namespaces: 4, Seed: 1, NoSidecar: 1})
 	victim := secondDeployment(t, p)

@@ -228,7 +228,7 @@ func (n *node) command(ctx context.Context, i *istiod) (*exec.Cmd, error) {
 		"--monitoringAddr="+loopback(i.ports[portMonitoring]), "--ctrlz_port=0", "--ctrlz_address=127.0.0.1", "--shutdownDuration=1s",
 	)
 	cmd := exec.CommandContext(ctx, n.opts.Exe, args...)
-	cmd.Dir, cmd.Env = dir, append(environment(i.pod, c), "HOME="+dir, "PATH="+os.Getenv("PATH"), "ISTIOBOX_VERSION="+imageTag(c.Image))
+	cmd.Dir, cmd.Env = dir, append(environment(i.pod, c), "GOGC="+os.Getenv("GOGC"), "HOME="+dir, "PATH="+os.Getenv("PATH"), "ISTIOBOX_VERSION="+imageTag(c.Image))
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 	return cmd, nil

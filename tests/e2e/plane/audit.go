@@ -31,29 +31,35 @@ func (p *Plane) AuditMark() (int64, error) {
 // request is in the log when it has been answered, a watch when it has ended
 // and, as ResponseStarted, when it began.
 func (p *Plane) AuditSince(mark int64, keep func(*auditv1.Event) bool) ([]auditv1.Event, error) {
+	out, _, err := p.AuditFrom(mark, keep)
+	return out, err
+}
+
+// AuditFrom is AuditSince, and returns the mark from which to go on.
+func (p *Plane) AuditFrom(mark int64, keep func(*auditv1.Event) bool) (out []auditv1.Event, next int64, err error) {
 	f, err := os.Open(p.AuditLog())
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return nil, mark, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, mark, err
 	}
 	defer f.Close() //nolint:errcheck // only read
 	if _, err := f.Seek(mark, io.SeekStart); err != nil {
-		return nil, err
+		return nil, mark, err
 	}
-	var out []auditv1.Event
 	for r := bufio.NewReaderSize(f, 1<<20); ; {
 		line, err := r.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
-			return out, nil // without an end: still being written
+			return out, mark, nil // without an end: still being written
 		}
 		if err != nil {
-			return nil, err
+			return nil, mark, err
 		}
+		mark += int64(len(line))
 		var e auditv1.Event
 		if err := json.Unmarshal(line, &e); err != nil {
-			return nil, fmt.Errorf("audit log: %w", err)
+			return nil, mark, fmt.Errorf("audit log: %w", err)
 		}
 		if keep == nil || keep(&e) {
 			out = append(out, e)

@@ -7,7 +7,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Binaries are what a plane runs, by absolute path.
@@ -47,9 +51,42 @@ func Ensure(ctx context.Context) (Binaries, error) {
 }
 
 // Build builds the binaries into bin/e2e of the repository around the working
-// directory. Go builds only what changed: with everything cached it takes about
-// two seconds, on a fresh machine ten minutes.
+// directory. Go builds only what changed: with everything cached it takes
+// seconds, on a fresh machine ten minutes.
 func Build(ctx context.Context) (Binaries, error) {
+	return build(ctx, istiobox)
+}
+
+// BuildAll builds everything that end-to-end tests run: beside the plane's
+// binaries rutter, as a person would use it, and the real kubectl.
+func BuildAll(ctx context.Context) (Binaries, error) {
+	return build(ctx, istiobox, rutter, kubectl)
+}
+
+// BuildIstiobox builds istiod, istioctl and nodesim, and returns the binary's
+// path. Through a link of that name it is istioctl.
+func BuildIstiobox(ctx context.Context) (string, error) {
+	return buildCommand(ctx, istiobox)
+}
+
+// BuildKubectl builds the real kubectl.
+func BuildKubectl(ctx context.Context) (string, error) {
+	return buildCommand(ctx, kubectl)
+}
+
+// Commands of the main module, each built into a binary of its last name.
+const (
+	istiobox = "./tests/e2e/istiobox"
+	rutter   = "./cmd/rutter"
+	kubectl  = "./tests/kubectl"
+)
+
+// stripped leaves out what only a debugger reads.
+const stripped = "-s -w"
+
+// build builds commands of the main module, and kubebox beside them: to find
+// out that nothing changed takes each of the two one processor for seconds.
+func build(ctx context.Context, commands ...string) (Binaries, error) {
 	root, err := Root()
 	if err != nil {
 		return Binaries{}, err
@@ -58,50 +95,45 @@ func Build(ctx context.Context) (Binaries, error) {
 	if err != nil {
 		return Binaries{}, err
 	}
-	pkg := "k8s.io/component-base/version."
-	flags := "-s -w -X " + pkg + "gitMajor=" + kubeMajor + " -X " + pkg + "gitMinor=" + kubeMinor + " -X " + pkg + "gitVersion=" + kubeVersion
-	if err := goBuild(ctx, filepath.Join(root, "tests", "e2e", "kubebox"), b.Kubebox, flags, "."); err != nil {
-		return Binaries{}, err
-	}
-	_, err = BuildIstiobox(ctx)
-	return b, err
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		pkg := "k8s.io/component-base/version."
+		flags := stripped + " -X " + pkg + "gitMajor=" + kubeMajor + " -X " + pkg + "gitMinor=" + kubeMinor + " -X " + pkg + "gitVersion=" + kubeVersion
+		return goBuild(ctx, filepath.Join(root, "tests", "e2e", "kubebox"), b.Kubebox, []string{flags}, ".")
+	})
+	group.Go(func() error { return buildHere(ctx, root, commands...) })
+	return b, group.Wait()
 }
 
-// BuildIstiobox builds istiod, istioctl and nodesim, and returns the binary's
-// path. Through a link of that name it is istioctl.
-func BuildIstiobox(ctx context.Context) (string, error) {
-	return buildCommand(ctx, "istiobox", "./tests/e2e/istiobox", "")
-}
-
-// BuildRutter builds the rutter command beside the plane's binaries, as a
-// person would use it, and returns its path.
-func BuildRutter(ctx context.Context) (string, error) {
-	return buildCommand(ctx, "rutter", "./cmd/rutter", "")
-}
-
-// BuildKubectl builds the real kubectl.
-func BuildKubectl(ctx context.Context) (string, error) {
-	return buildCommand(ctx, "kubectl", "./tests/kubectl", " -X k8s.io/component-base/version.gitVersion="+kubectlVersion)
-}
-
-func buildCommand(ctx context.Context, name, pkg, ldflags string) (string, error) {
+func buildCommand(ctx context.Context, command string) (string, error) {
 	root, err := Root()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(root, "bin", "e2e", name)
-	return path, goBuild(ctx, root, path, "-s -w"+ldflags, pkg)
+	return filepath.Join(root, "bin", "e2e", path.Base(command)), buildHere(ctx, root, command)
 }
 
-// goBuild builds one command. Without stamps of the commit, which would make
-// every binary outdated with every commit.
-func goBuild(ctx context.Context, dir, out, ldflags, pkg string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-tags=e2e", "-buildvcs=false", "-ldflags="+ldflags, "-o", out, pkg)
+// buildHere builds commands of the main module at once: Go then looks at what
+// they have in common once.
+func buildHere(ctx context.Context, root string, commands ...string) error {
+	flags := []string{stripped, kubectl + "=" + stripped + " -X k8s.io/component-base/version.gitVersion=" + kubectlVersion}
+	return goBuild(ctx, root, filepath.Join(root, "bin", "e2e")+string(filepath.Separator), flags, commands...)
+}
+
+// goBuild builds commands; of the linker's flags the last that are a command's
+// hold for it. Without stamps of the commit, which would make every binary
+// outdated with every commit.
+func goBuild(ctx context.Context, dir, out string, ldflags []string, commands ...string) error {
+	args := []string{"build", "-tags=e2e", "-buildvcs=false", "-o", out}
+	for _, f := range ldflags {
+		args = append(args, "-ldflags="+f)
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, commands...)...)
 	cmd.Dir = dir
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", filepath.Base(out), err, said.Bytes())
+		return fmt.Errorf("build %s: %w\n%s", strings.Join(commands, ", "), err, said.Bytes())
 	}
 	return nil
 }

@@ -81,8 +81,9 @@ func (p *Plane) etcdCommand() command {
 		"--listen-client-urls="+client, "--advertise-client-urls="+client,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=default="+peer,
 		"--quota-backend-bytes=8589934592", "--log-level=warn",
-		// The store has to survive kill -9, not a power cut.
-		"--unsafe-no-fsync")
+		// The store has to survive kill -9, not a power cut. What is not in its
+		// backend yet is in its log.
+		"--unsafe-no-fsync", "--backend-batch-interval=1s")
 }
 
 func (p *Plane) apiServerCommand() command {

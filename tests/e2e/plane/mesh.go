@@ -191,29 +191,40 @@ func (p *Plane) AwaitRollouts(ctx context.Context, namespace string, within time
 		return err
 	}
 	var left string
-	err = Until(ctx, within, func(ctx context.Context) (bool, error) {
-		left = ""
+	err = poll(ctx, rolloutsEvery, within, func(ctx context.Context) (bool, error) {
 		for _, kind := range []string{"Deployment", "StatefulSet", "DaemonSet"} {
-			c, err := r.Of(schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: kind}, namespace)
-			if err != nil {
-				return false, err
-			}
-			all, err := c.List(ctx, metav1.ListOptions{})
-			if err != nil {
-				return false, err
-			}
-			for i := range all.Items {
-				if o := &all.Items[i]; !rolledOut(o) {
-					left += fmt.Sprintf(" %s %s/%s;", kind, o.GetNamespace(), o.GetName())
-				}
+			if left, err = r.rolling(ctx, kind, namespace); err != nil || left != "" {
+				return false, err // the others are asked when it is their turn
 			}
 		}
-		return left == "", nil
+		return true, nil
 	})
 	if err != nil && left != "" {
 		return errors.Join(fmt.Errorf("rollouts: %w; not yet:%s", err, left), p.stuck(ctx, namespace))
 	}
 	return err
+}
+
+// rolloutsEvery is how often AwaitRollouts asks: a list of all that a mesh has
+// costs more than to wait a moment longer.
+const rolloutsEvery = 250 * time.Millisecond
+
+// rolling names the objects of a kind that have not rolled out.
+func (r *Resources) rolling(ctx context.Context, kind, namespace string) (left string, err error) {
+	c, err := r.Of(schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: kind}, namespace)
+	if err != nil {
+		return "", err
+	}
+	all, err := c.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return "", err
+	}
+	for i := range all.Items {
+		if o := &all.Items[i]; !rolledOut(o) {
+			left += fmt.Sprintf(" %s %s/%s;", kind, o.GetNamespace(), o.GetName())
+		}
+	}
+	return left, nil
 }
 
 func rolledOut(o *Object) bool {

@@ -189,8 +189,13 @@ func (p *Plane) AwaitCRDs(ctx context.Context, objs ...*Object) error {
 // that knows no such object, are waited out; the last one is in the error when
 // the time is over.
 func Until(ctx context.Context, within time.Duration, holds func(context.Context) (bool, error)) error {
+	return poll(ctx, pollEvery, within, holds)
+}
+
+// poll is Until for what is dearer to ask.
+func poll(ctx context.Context, every, within time.Duration, holds func(context.Context) (bool, error)) error {
 	var last error
-	err := wait.PollUntilContextTimeout(ctx, pollEvery, within, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(ctx, every, within, true, func(ctx context.Context) (bool, error) {
 		ok, err := holds(ctx)
 		if err != nil && !transient(err) {
 			return false, err

@@ -61,14 +61,8 @@ func run(ctx context.Context, args []string) error {
 // build builds everything that the tests run.
 func build(ctx context.Context) (plane.Binaries, error) {
 	began := time.Now()
-	b, err := plane.Build(ctx)
+	b, err := plane.BuildAll(ctx)
 	if err != nil {
-		return b, err
-	}
-	if _, err := plane.BuildRutter(ctx); err != nil {
-		return b, err
-	}
-	if _, err := plane.BuildKubectl(ctx); err != nil {
 		return b, err
 	}
 	fmt.Fprintf(os.Stderr, "built in %s\n", time.Since(began).Round(time.Second/10))

@@ -13,8 +13,10 @@ ISTIO   := builtins/istioctl|cmd/|tests
 # What is swept, and how many of its cases; 0 for all.
 SWEPT   := runbooks/istio/in-place_test.star --run '^test_small_mesh$$' --sweep
 CASES   ?= 2000
+# How long each fuzz target runs.
+FUZZTIME ?= 5m
 
-.PHONY: help build release reproduce hostile demo test sweep race check e2e cluster-up cluster-down golden bench clean
+.PHONY: help build release reproduce hostile demo test fuzz sweep race check e2e cluster-up cluster-down golden bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,16 +44,25 @@ test: ## run every test, golden tests of the runbooks included
 	./bin/rutter test runbooks stdlib
 	./bin/rutter test $(SWEPT) --cases 24
 
+fuzz: ## fuzz everything that parses, one target after another, each for FUZZTIME (5m)
+	@for file in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' $$file); do \
+			echo "$$name in $$(dirname $$file)"; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -parallel 1 ./$$(dirname $$file) || exit 1; \
+		done; \
+	done
+
 sweep: bin/rutter ## fault sweep of the in-place upgrade: every request failing, the host dying anywhere
 	./bin/rutter test $(SWEPT) --cases $(CASES)
 
 race: ## run the tests under the race detector (packages that don't link Istio)
 	$(GOTEST) -timeout 40m -race $$($(GO) list ./... | grep -vE '$(ISTIO)')
 
-check: ## format, vet, staticcheck, and known vulnerabilities where their database can be reached
+check: ## format, vet, staticcheck, gosec, and known vulnerabilities where their database can be reached
 	@out=$$($(GO) tool gofumpt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofumpt-formatted (go tool gofumpt -w FILE):"; echo "$$out"; exit 1; fi
 	$(GO) vet -tags e2e ./...
 	$(GO) tool staticcheck -tags e2e ./...
+	$(GO) run ./tests/gosec ./builtins/... ./cmd/... ./runbooks/... ./runtime/... ./stdlib/...
 	.ci/vulncheck
 
 # GOGC: there is memory, and what runs is many short-lived processes on few processors.

@@ -12,6 +12,7 @@ import (
 // the terminal has. SIGPIPE alone does not say so: Go passes it on for every
 // descriptor once a program asks for it, a client's connection included.
 func nobodyReads() bool {
+	// #nosec G115 -- descriptors are small, and poll(2) takes an int
 	fds := []unix.PollFd{{Fd: int32(os.Stdout.Fd()), Events: unix.POLLOUT}, {Fd: int32(os.Stderr.Fd()), Events: unix.POLLOUT}}
 	if _, err := unix.Poll(fds, 0); err != nil {
 		return false // the next write tells

@@ -36,7 +36,7 @@ func (a *app) limits() (interp.Limits, error) {
 	if err != nil || q.Value() < leastMemory {
 		return l, &diag.Error{Code: diag.Usage, Subject: memoryVar, Problem: "is " + text, Expect: "an amount of memory such as 2Gi, at least 256Mi", Changed: "nothing"}
 	}
-	l.Memory = uint64(q.Value()) //nolint:gosec // it is positive
+	l.Memory = uint64(q.Value()) // #nosec G115 -- it is positive
 	return l, nil
 }
 

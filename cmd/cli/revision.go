@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -115,7 +116,7 @@ func checkOut(ctx context.Context, repository, rev, to string) error {
 
 // git asks the git that is installed. No shell is involved.
 func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd := exec.CommandContext(ctx, "git", args...) // #nosec G204 -- arguments of git, with no shell between
 	cmd.Dir = dir
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
@@ -175,20 +176,21 @@ func paired(was, is *runbooksAt) ([]pair, error) {
 // runbooksIn lists the runbooks of a folder: modules that call runbook(…).
 func runbooksIn(v *runbooksAt) ([]string, error) {
 	var out []string
-	err := filepath.WalkDir(v.path, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || filepath.Ext(path) != ".star" || strings.HasSuffix(path, "_test.star") {
+	root, err := os.OpenRoot(v.path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = root.Close() }() // it was only read
+	files := root.FS()
+	err = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || path.Ext(name) != ".star" || strings.HasSuffix(name, "_test.star") {
 			return err
 		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
+		b, err := fs.ReadFile(files, name)
 		if bytes.HasPrefix(b, []byte("runbook(")) || bytes.Contains(b, []byte("\nrunbook(")) {
-			rel, err := filepath.Rel(v.path, path)
-			out = append(out, filepath.ToSlash(rel))
-			return err
+			out = append(out, name)
 		}
-		return nil
+		return err
 	})
 	return out, err
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ func (e *Engine) settleInDoubt() error {
 		}
 	}
 	slices.SortFunc(keys, func(a, b string) int {
-		return int(e.ledger.effects[a].seq) - int(e.ledger.effects[b].seq)
+		return cmp.Compare(e.ledger.effects[a].seq, e.ledger.effects[b].seq)
 	})
 	for _, key := range keys {
 		if err := e.doubt(e.root, key); err != nil {

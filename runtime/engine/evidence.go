@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,7 +98,7 @@ func (e *Engine) suspects(ctx context.Context, step string) []cluster.Ref {
 			recs = append(recs, r)
 		}
 	}
-	slices.SortFunc(recs, func(a, b *effectRecord) int { return int(b.seq) - int(a.seq) }) // the last first
+	slices.SortFunc(recs, func(a, b *effectRecord) int { return cmp.Compare(b.seq, a.seq) }) // the last first
 	for _, r := range recs {
 		add(r.effect.Ref)
 	}

@@ -2,6 +2,7 @@ package interp
 
 import (
 	"fmt"
+	"math"
 	"math/bits"
 	"strconv"
 	"strings"
@@ -23,8 +24,8 @@ func times(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, _ []sta
 	nx, isInt := x.(starlark.Int)
 	ny, areInts := y.(starlark.Int)
 	if isInt && areInts { // by far the most: what fits needs no second look
-		if a, ok := nx.Int64(); ok && int64(int32(a)) == a {
-			if b, ok := ny.Int64(); ok && int64(int32(b)) == b {
+		if a, ok := nx.Int64(); ok && math.MinInt32 <= a && a <= math.MaxInt32 {
+			if b, ok := ny.Int64(); ok && math.MinInt32 <= b && b <= math.MaxInt32 {
 				return starlark.MakeInt64(a * b), nil
 			}
 		}
@@ -69,7 +70,7 @@ func repeated(v starlark.Value, by starlark.Int) error {
 	if by.Sign() <= 0 || n == 0 {
 		return nil
 	}
-	over, size := bits.Mul64(uint64(n), times)
+	over, size := bits.Mul64(uint64(n), times) // #nosec G115 -- a length
 	if !ok || over != 0 || size > uint64(most) {
 		return diag.Usagef("*", "would give %d times %s %s, want at most %d", n, by, unit, most)
 	}

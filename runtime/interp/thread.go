@@ -134,7 +134,7 @@ func (g *guard) look(t *starlark.Thread) {
 func (g *guard) write(t *starlark.Thread, n int) bool {
 	g.output += n
 	if g.output > g.limits.Output {
-		g.exhaust(t, "bytes of output", uint64(g.limits.Output))
+		g.exhaust(t, "bytes of output", uint64(g.limits.Output)) // #nosec G115 -- above it is more output than none
 		return false
 	}
 	return true

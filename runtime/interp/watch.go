@@ -104,7 +104,7 @@ func (w *watch) over(at time.Time) bool {
 		w.g.exhaust(w.t, "MiB of memory", w.g.limits.Memory>>20)
 	}
 	if now-w.since > w.g.limits.Stall {
-		w.g.exhaust(w.t, "seconds in one operation", uint64(w.g.limits.Stall/time.Second))
+		w.g.exhaust(w.t, "seconds in one operation", uint64(w.g.limits.Stall/time.Second)) // #nosec G115 -- a positive duration
 		return true
 	}
 	if w.g.stopped() == nil {

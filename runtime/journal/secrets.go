@@ -33,7 +33,7 @@ const (
 	annotationFile   = "rutter.dev/file"
 	annotationChunks = "rutter.dev/chunks"
 	annotationSum    = "rutter.dev/sha256"
-	typeOfSecret     = "rutter.dev/journal"
+	typeOfSecret     = "rutter.dev/journal" // #nosec G101 -- the type of a Secret
 )
 
 // ChunkError says which Secret of a run is missing or not as it was written.

@@ -138,7 +138,7 @@ func (d *document) release() (*Release, error) {
 	if len(d.Sources) == 0 {
 		return nil, errors.New("kubernetes has no sources beside it")
 	}
-	r.Kubernetes = Range{Min: int(low.Minor()), Max: int(high.Minor())} //nolint:gosec // a minor of at most 4 digits
+	r.Kubernetes = Range{Min: int(low.Minor()), Max: int(high.Minor())} // #nosec G115 -- a minor of at most 4 digits
 	return r, nil
 }
 

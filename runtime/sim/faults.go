@@ -269,7 +269,7 @@ func (f *Fault) strike(w http.ResponseWriter, q *query) {
 		}
 		writeError(w, denied(webhook, text))
 	case FaultStatus, FaultWatchCut, FaultHook:
-		st := metav1.Status{Status: metav1.StatusFailure, Code: int32(f.code()), Reason: metav1.StatusReason(f.Reason), Message: or(f.Message, "simulated fault"), Details: &metav1.StatusDetails{Group: gr.Group, Kind: gr.Resource, Name: q.name, RetryAfterSeconds: int32(f.RetryAfter)}} //nolint:gosec // status codes and seconds are small
+		st := metav1.Status{Status: metav1.StatusFailure, Code: int32(f.code()), Reason: metav1.StatusReason(f.Reason), Message: or(f.Message, "simulated fault"), Details: &metav1.StatusDetails{Group: gr.Group, Kind: gr.Resource, Name: q.name, RetryAfterSeconds: int32(f.RetryAfter)}} // #nosec G115 -- status codes and seconds are small
 		if st.Reason == "" {
 			st.Reason = apierrors.ReasonForError(apierrors.NewGenericServerResponse(f.code(), q.verb, gr, q.name, st.Message, f.RetryAfter, true))
 		}

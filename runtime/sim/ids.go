@@ -18,7 +18,7 @@ import (
 func (c *Cluster) digest() [32]byte {
 	c.seq++
 	var b [16]byte
-	binary.BigEndian.PutUint64(b[:8], uint64(c.opts.Seed)) //nolint:gosec // the bits, not the number, matter
+	binary.BigEndian.PutUint64(b[:8], uint64(c.opts.Seed)) // #nosec G115 -- the bits, not the number, matter
 	binary.BigEndian.PutUint64(b[8:], c.seq)
 	return sha256.Sum256(b[:])
 }

@@ -201,7 +201,7 @@ func cut(all []*entry, from nsName, rv uint64, limit int, namespace string) (lis
 	l.entries, l.remaining = all[:limit], len(all)-limit
 	last := l.entries[limit-1].obj
 	var err error
-	//nolint:gosec // versions are counted from one
+	// #nosec G115 -- versions are counted from one
 	if l.token, err = storage.EncodeContinue(storageKey(nsName{last.GetNamespace(), last.GetName()})+"\x00", prefix(namespace), int64(rv)); err != nil {
 		return l, apierrors.NewInternalError(err)
 	}

@@ -69,7 +69,7 @@ func (t *Toolchain) into(ctx context.Context, version, sum string, get source) (
 	if tool, err := t.cached(version); err == nil && (want == "" || tool.Archive == want) {
 		return &Fetched{Tool: tool, Already: true, From: "cache"}, t.pin(name, tool.Archive, want, sum)
 	}
-	if err := os.MkdirAll(t.o.Dir, 0o755); err != nil {
+	if err := os.MkdirAll(t.o.Dir, 0o755); err != nil { // #nosec G301 -- what is public may be shared
 		return nil, err
 	}
 	unlock, err := lockDir(ctx, t.o.Dir)
@@ -174,7 +174,7 @@ func replace(from, to, aside string) error {
 }
 
 func (t *Toolchain) unpackInto(dir, archive, version, sum string) error {
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.Mkdir(dir, 0o755); err != nil { // #nosec G301 -- what is public may be shared
 		return err
 	}
 	root, err := os.OpenRoot(dir)
@@ -197,7 +197,7 @@ func (t *Toolchain) unpackInto(dir, archive, version, sum string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, receiptName), append(b, '\n'), 0o644)
+	return os.WriteFile(filepath.Join(dir, receiptName), append(b, '\n'), 0o644) // #nosec G306 -- what is public may be shared
 }
 
 // download gets an archive from the mirror.

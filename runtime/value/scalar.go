@@ -241,7 +241,7 @@ func (s *Secret) CompareSameType(syntax.Token, starlark.Value, int) (bool, error
 
 func hashString(s string) uint32 {
 	h := fnv.New32a()
-	h.Write([]byte(s))
+	_, _ = h.Write([]byte(s)) // a hash never fails to write
 	return h.Sum32()
 }
 

@@ -214,16 +214,18 @@ func (in *renderInput) compareChartVersion(dir string, want *semver.Version) err
 
 func folderDigest(dir string) (string, error) {
 	var lines []string
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = root.Close() }() // it was only read
+	files := root.FS()
+	err = fs.WalkDir(files, ".", func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		b, err := os.ReadFile(p)
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(dir, p)
-		lines = append(lines, filepath.ToSlash(rel)+" "+sum(b))
+		b, err := fs.ReadFile(files, p)
+		lines = append(lines, p+" "+sum(b))
 		return err
 	})
 	sort.Strings(lines)

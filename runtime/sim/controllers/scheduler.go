@@ -94,7 +94,7 @@ func leastUsed(w sim.World, pod *unstructured.Unstructured, nodes []string) stri
 			}
 		}
 	}
-	first := int(spread(key) % uint32(len(nodes)))
+	first := int(spread(key) % uint32(len(nodes))) // #nosec G115 -- a number of nodes
 	best := nodes[first]
 	for i := range nodes {
 		if n := nodes[(first+i)%len(nodes)]; count[n] < count[best] {

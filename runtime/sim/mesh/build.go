@@ -25,7 +25,7 @@ type object = map[string]any
 // spec.Revision; it is not changed.
 func Build(spec Spec, manifest []*unstructured.Unstructured) []*unstructured.Unstructured {
 	b := &builder{
-		spec: spec, rnd: rand.New(rand.NewPCG(uint64(spec.Seed), 0x72757474)), //nolint:gosec // reproducible on purpose
+		spec: spec, rnd: rand.New(rand.NewPCG(uint64(spec.Seed), 0x72757474)), // #nosec G115 G404 -- reproducible on purpose
 		serves: map[string]bool{},
 	}
 	installed := Installed(spec, manifest)

@@ -106,7 +106,7 @@ func (m *Istiods) Proxies(v sim.View, istiod *unstructured.Unstructured) []Proxy
 		if !ok || planeOf(pod) != cmp.Or(rev, "default") || pod.GetAnnotations()[AnnotationSync] == "disconnected" {
 			continue
 		}
-		if replicas[spread(string(pod.GetUID()))%uint32(len(replicas))].GetName() != istiod.GetName() { //nolint:gosec // a handful
+		if replicas[spread(string(pod.GetUID()))%uint32(len(replicas))].GetName() != istiod.GetName() { // #nosec G115 -- a handful
 			continue
 		}
 		p.Since = started

@@ -129,7 +129,7 @@ func sample(cases []Case, n int, seed uint64) []Case {
 	if n <= 0 || n >= len(cases) {
 		return cases
 	}
-	r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // the same every time is the point
+	r := rand.New(rand.NewPCG(seed, 1)) // #nosec G404 -- the same every time is the point
 	out := make([]Case, 0, n)
 	for i := range n { // one of each of n stretches of equal length
 		from, to := i*len(cases)/n, (i+1)*len(cases)/n

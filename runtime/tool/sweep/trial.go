@@ -54,7 +54,7 @@ func (ref *reference) died(w *world, kind string, c Case, seed uint64) Result {
 	r := Result{Case: c, What: kind, Exit: -1, Stopped: true}
 	if c.Fault != "kill" {
 		// Of what was not synced, nothing survives, or some, or nearly all.
-		n := rand.New(rand.NewPCG(seed, uint64(c.Disk))) //nolint:gosec // the same every time is the point
+		n := rand.New(rand.NewPCG(seed, uint64(c.Disk))) // #nosec G115 G404 -- the same every time is the point
 		keep := map[string]int{"power1": 0, "power2": 1 + n.IntN(64), "power3": 64 + n.IntN(4096)}[c.Fault]
 		w.disk = w.disk.Crash(keep)
 	}
@@ -82,7 +82,7 @@ func (ref *reference) then(w *world, c Case, done bool, seed uint64) {
 	case c.Then == "rollback":
 		ref.rolledBack(w, c, seed)
 	case c.Then == "again":
-		n := rand.New(rand.NewPCG(seed, uint64(c.Disk)<<8)) //nolint:gosec // the same every time is the point
+		n := rand.New(rand.NewPCG(seed, uint64(c.Disk)<<8)) // #nosec G115 G404 -- the same every time is the point
 		p, err := ref.toTheEnd(w, c, seed, plan{killAt: 1 + n.IntN(max(4, ref.Disk-c.Disk))}, w.resume)
 		if p.left != nil {
 			*w = *p.left

@@ -40,7 +40,7 @@ All that istioctl x precheck looks at (the server's minimum version, Gateway API
 versions, alpha annotations), and what it does not:
 both ends of Kubernetes support, the version path and skew, the present control
 plane's health, CNI and its race with pods, the agents of nodes, roots of trust
-that differ, injectors that overlap, gateways that end before their load balancer
+that differ, injectors that overlap, sidecars that would be injected twice, gateways that end before their load balancer
 knows, retired registries. Findings are returned, not raised;
 but nothing is upgraded in a run whose precheck has errors (RUT004). That
 istioctl install might not create all that it could is no error here: what the

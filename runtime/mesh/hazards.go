@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/Masterminds/semver/v3"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/knowledge"
@@ -23,9 +21,9 @@ type Hazard struct {
 }
 
 // Hazards looks for what real upgrades came to grief over, before one to the
-// target (GUIDE §4 rows 3, 12 to 15 and 18): roots of trust that differ, node
+// target (GUIDE §4 rows 3, 12 to 15, 18 and 22): roots of trust that differ, node
 // agents that are too old, pods that would start past Istio CNI, injectors that
-// overlap, and load balancers that send traffic to gateways that are gone. Each
+// overlap, sidecars that are injected into what holds one, and load balancers that send traffic to gateways that are gone. Each
 // look reads on its own; the first that cannot is the error.
 func Hazards(ctx context.Context, r cluster.Reader, k *knowledge.Base, target *semver.Version) ([]Hazard, error) {
 	px, err := Census(ctx, r, CensusOptions{})
@@ -170,64 +168,4 @@ func untaints(ctx context.Context, r cluster.Reader) (bool, error) {
 		return nil
 	})
 	return on, err
-}
-
-// injectedTwice: injectors of two revisions that select the same pods inject
-// them twice, as soon as they are made anew (istio/istio#43932, #34562). Two of
-// one revision do no harm: the second finds its own sidecar.
-func injectedTwice(ctx context.Context, r cluster.Reader) ([]Hazard, error) {
-	ins, err := Injectors(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	spaces := map[string]labels.Set{}
-	err = list(ctx, r, namespaces, cluster.ListOptions{MetadataOnly: true}, func(o *cluster.Object) error {
-		spaces[o.GetName()] = o.GetLabels()
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("namespaces: %w", err)
-	}
-	templates, err := Templates(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	samples := map[string][]labels.Set{} // labels of pods by namespace: none, and what templates say
-	for name := range spaces {
-		samples[name] = []labels.Set{nil}
-	}
-	for _, t := range templates {
-		samples[t.Owner.Namespace] = append(samples[t.Owner.Namespace], t.Labels)
-	}
-	var out []Hazard
-	said := map[string]bool{}
-	for _, name := range slices.Sorted(maps.Keys(spaces)) {
-		for _, pod := range samples[name] {
-			first, second := selecting(ins, spaces[name], pod)
-			pair := first.Configuration + " and " + second.Configuration
-			if second.Configuration == "" || said[pair] {
-				continue
-			}
-			said[pair] = true
-			out = append(out, Hazard{
-				Problem: fmt.Sprintf("mutatingwebhookconfigurations %s both inject pods of namespace %s, for revisions %s and %s", pair, name, first.Revision, second.Revision),
-				Next:    "remove the one that is left over, or take its selectors back, before pods are made anew",
-			})
-		}
-	}
-	return out, nil
-}
-
-// selecting finds two injectors of different revisions that select a pod.
-func selecting(ins []Injector, space, pod labels.Set) (first, second Injector) {
-	for _, in := range ins {
-		switch {
-		case !in.Namespaces.Matches(space) || !in.Objects.Matches(pod):
-		case first.Configuration == "":
-			first = in
-		case in.Revision != first.Revision:
-			return first, in
-		}
-	}
-	return first, Injector{}
 }

@@ -44,6 +44,17 @@ spec:
     metadata: {labels: {app: edge}, annotations: {ANNOTATION}}
     spec: {GRACE containers: [{name: istio-proxy, image: auto, env: [ENV]}]}
 `
+	holding = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: default}
+spec:
+  replicas: 0
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}, annotations: {ANNOTATION}}
+    spec: {initContainers: [{name: NAME, image: "IMAGE"}], containers: [{name: web, image: "web:1"}]}
+`
 	injecting = `
 apiVersion: admissionregistration.k8s.io/v1
 kind: MutatingWebhookConfiguration
@@ -73,6 +84,9 @@ func TestHazards(t *testing.T) {
 	drains := func(d string) string { return `proxy.istio.io/config: "terminationDrainDuration: ` + d + `"` }
 	hook := func(name, rev, objects string) string {
 		return with(injecting, "NAME", name, "REV", rev, "OBJECTS", objects)
+	}
+	restored := func(name, image, annotation string) string {
+		return with(holding, "NAME", name, "IMAGE", image, "ANNOTATION", annotation)
 	}
 	one := base64.StdEncoding.EncodeToString(root(t, "one"))
 	two := string(root(t, "two"))
@@ -114,6 +128,11 @@ data: {root-cert.pem: ` + strings.ReplaceAll(`"`+two+`"`, "\n", `\n`) + "}\n"
 		"injectors of two revisions":        {[]string{hook("a", "old", ""), hook("b", "new", "")}, "mutatingwebhookconfigurations a and b both inject pods of namespace default, for revisions old and new"},
 		"injectors of one revision":         {[]string{hook("a", "old", ""), hook("b", "old", "")}, ""},
 		"injectors of different pods":       {[]string{hook("a", "old", `matchLabels: {x: "1"}`), hook("b", "new", "")}, ""},
+		"a template that was injected":      {[]string{hook("a", "old", ""), restored("istio-init", "proxyv2:1.30.1", "")}, "deployment.apps/web in default: its template already holds an injected sidecar (init container istio-init), and mutatingwebhookconfiguration a injects another"},
+		"injected beside Istio CNI":         {[]string{hook("a", "old", ""), restored("istio-validation", "proxyv2:1.30.1", "")}, "init container istio-validation"},
+		"its annotation is there":           {[]string{hook("a", "old", ""), restored("istio-init", "proxyv2:1.30.1", `sidecar.istio.io/status: '{"initContainers":["istio-init"]}'`)}, ""},
+		"nobody injects it":                 {[]string{restored("istio-init", "proxyv2:1.30.1", "")}, ""},
+		"somebody sets what is injected":    {[]string{hook("a", "old", ""), restored("istio-init", "auto", "")}, ""},
 		"roots that differ":                 {[]string{roots}, "roots of trust differ"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -11,10 +12,14 @@ import (
 )
 
 // Template is the pod template of a workload that says itself how its pods are
-// to be injected; its pods need not be running.
+// to be injected, or that already holds what an injector puts into pods; its pods
+// need not be running.
 type Template struct {
 	Owner  cluster.Ref
 	Labels map[string]string
+	// Injected is an init container of Istio's that the template has by itself,
+	// and of which it does not say that an injector made it.
+	Injected string
 }
 
 // templated are the kinds that make pods, and where their template is.
@@ -29,15 +34,20 @@ var templated = []struct {
 	{schema.GroupVersionKind{Group: "argoproj.io", Version: "v1alpha1", Kind: "Rollout"}, []string{"spec", "template"}},
 }
 
-// Templates lists the pod templates that bear injection labels of their own, of
-// all namespaces. Workloads are paged, projected and dropped.
+// Templates lists the pod templates that bear injection labels of their own, and
+// those that hold a sidecar already, of all namespaces. Workloads are paged,
+// projected and dropped.
 func Templates(ctx context.Context, r cluster.Reader) ([]Template, error) {
 	var out []Template
 	for _, kind := range templated {
 		err := list(ctx, r, kind.gvk, cluster.ListOptions{}, func(o *cluster.Object) error {
-			l, _, err := unstructured.NestedStringMap(o.Object, append(kind.path, "metadata", "labels")...)
-			if err == nil && (l[LabelRev] != "" || l[LabelPodInject] != "") {
-				out = append(out, Template{Owner: cluster.RefOf(o), Labels: l})
+			l, _, err := unstructured.NestedStringMap(o.Object, slices.Concat(kind.path, []string{"metadata", "labels"})...)
+			if err != nil {
+				return err
+			}
+			held, err := injectedInto(o, kind.path)
+			if l[LabelRev] != "" || l[LabelPodInject] != "" || held != "" {
+				out = append(out, Template{Owner: cluster.RefOf(o), Labels: l, Injected: held})
 			}
 			return err
 		})
@@ -46,4 +56,23 @@ func Templates(ctx context.Context, r cluster.Reader) ([]Template, error) {
 		}
 	}
 	return out, nil
+}
+
+// injectedInto names an init container by which an injector once set up the network
+// of a pod, and that the template at path holds by itself. Somebody who only changes
+// what is injected gives it the image "auto" or none. Where the annotation of the
+// injection is there too, Istio takes its containers out before it injects again
+// (stripPod in istio/pkg/kube/inject), and nothing is found.
+func injectedInto(o *cluster.Object, path []string) (string, error) {
+	notes, _, err := unstructured.NestedStringMap(o.Object, slices.Concat(path, []string{"metadata", "annotations"})...)
+	if err != nil || notes[AnnotationStatus] != "" {
+		return "", err
+	}
+	for _, name := range []string{"istio-init", "istio-validation"} {
+		image := text(container(o, name, slices.Concat(path, []string{"spec", "initContainers"})...), "image")
+		if image != "" && image != "auto" {
+			return name, nil
+		}
+	}
+	return "", nil
 }

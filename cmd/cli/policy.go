@@ -23,7 +23,8 @@ func (a *app) policyCmd() *cobra.Command {
 }
 
 func (a *app) policyCheckCmd() *cobra.Command {
-	return &cobra.Command{
+	var file string
+	cmd := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Say everything that is wrong with a policy and its rules",
 		Long: `Reads a policy file, by default the rutter.yaml that a run from here would find,
@@ -31,7 +32,7 @@ with the rules that it names, and says everything that is wrong with it. Exit
 codes: 0 it is valid, 2 it is not.`,
 		Args: exactly(0, 1, "one policy file, or none for that of the repository"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := a.namedPolicy(cmd.Context(), args)
+			p, err := a.namedPolicy(cmd.Context(), args, file)
 			if err != nil {
 				return err
 			}
@@ -44,10 +45,15 @@ codes: 0 it is valid, 2 it is not.`,
 			return err
 		},
 	}
+	cmd.Flags().StringVar(&file, "policy", "", samePolicy)
+	return cmd
 }
 
+// samePolicy is the flag by which a run names its policy.
+const samePolicy = "the same as FILE, as a run is told it"
+
 func (a *app) policyExplainCmd() *cobra.Command {
-	var at string
+	var at, file string
 	cmd := &cobra.Command{
 		Use:   "explain [FILE]",
 		Short: "Say in words what a policy allows, when, and who must approve",
@@ -55,7 +61,7 @@ func (a *app) policyExplainCmd() *cobra.Command {
   rutter policy explain --at "2026-12-24 22:30"`,
 		Args: exactly(0, 1, "one policy file, or none for that of the repository"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := a.namedPolicy(cmd.Context(), args)
+			p, err := a.namedPolicy(cmd.Context(), args, file)
 			if err != nil {
 				return err
 			}
@@ -69,18 +75,23 @@ func (a *app) policyExplainCmd() *cobra.Command {
 			return err
 		},
 	}
+	cmd.Flags().StringVar(&file, "policy", "", samePolicy)
 	cmd.Flags().StringVar(&at, "at", "", "say whether a change may begin at this time (2026-12-24 22:30 in the policy's zone, or RFC 3339), instead of now")
 	return cmd
 }
 
-// namedPolicy reads the policy that the arguments name, or that of the
+// namedPolicy reads the policy that the argument or the flag names, or that of the
 // repository.
-func (a *app) namedPolicy(ctx context.Context, args []string) (*policy.Policy, error) {
+func (a *app) namedPolicy(ctx context.Context, args []string, file string) (*policy.Policy, error) {
+	if len(args) == 1 && file != "" {
+		return nil, diag.Usagef("--policy "+file, "names a policy, and so does the argument %s", args[0])
+	}
 	h, err := a.assemble(a.renderer())
 	if err != nil {
 		return nil, err
 	}
 	t := &target{}
+	t.Policy = file
 	if len(args) == 1 {
 		t.Policy = args[0]
 	}

@@ -84,7 +84,7 @@ func (p *Plan) markdownRestarts(b io.Writer) {
 		r := &p.Restarts[i]
 		fmt.Fprintf(
 			b, "| %s | %s | %d | %s | %s | %s | %s | %s |\n", cell(r.workload()), cell(r.Wave), len(r.Pods), cell(strings.TrimPrefix(r.proxy(), "proxy ")),
-			span(r.After), span(r.Duration), cell(r.disruption()), cell(clean(r.Why)),
+			span(r.After), span(r.Duration), cell(r.Disruption()), cell(clean(r.Why)),
 		)
 	}
 }

@@ -115,8 +115,9 @@ func (r *Restart) proxy() string {
 	return "proxy " + r.From + " → " + r.To
 }
 
-// disruption is how far the workload falls short of its pods.
-func (r *Restart) disruption() string {
+// Disruption is how far the workload falls short of its pods, in words; "" where
+// that is not known.
+func (r *Restart) Disruption() string {
 	switch {
 	case r.Wanted == 0:
 		return ""

@@ -64,6 +64,9 @@ func (p *Plan) verdict() string {
 	return fmt.Sprintf("would end as %s after %s: %s", p.Status, span(p.Duration), strings.Join(parts, ", "))
 }
 
+// Summary says in two lines what the plan is of, and what would come of it.
+func (p *Plan) Summary() string { return p.title() + "\n" + p.verdict() }
+
 // sign is how an effect begins in a list.
 func (e *Effect) sign() string {
 	switch {

@@ -109,8 +109,8 @@ type lab struct {
 	// beside is called on every event of a run.
 	beside func(event.Event)
 	// wrap comes between a rehearsal and the cluster, and user is as whom it asks.
-	wrap func(http.RoundTripper) http.RoundTripper
-	user string
+	wrap   func(http.RoundTripper) http.RoundTripper
+	user   string
 	events []event.Event
 }
 

@@ -307,3 +307,14 @@ func driveSetTag(c *builtin.Call, s effect.Submitter, a *setTagArgs, p *effect.P
 		Restarts: d.Impact.Restarts, Outdated: d.Impact.Outdated,
 	}, nil
 }
+
+// MoveTag are the effects of istioctl.set_tag(tag, revision, overwrite = True), for
+// who asks what the move of a tag would do. It only reads; a tag or a revision that
+// can't be is a *diag.Error with exit code 2.
+func MoveTag(ctx context.Context, r cluster.Reader, tag, revision string) ([]*effect.Effect, error) {
+	t, err := planSetTag(&builtin.Call{Ctx: ctx, Reader: r}, &setTagArgs{Tag: tag, Revision: revision, Overwrite: true})
+	if err != nil {
+		return nil, err
+	}
+	return t.planned.Effects, nil
+}

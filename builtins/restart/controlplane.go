@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/mesh"
 )
 
 // component is a kind of workload that a mesh's control plane consists of, in
@@ -116,7 +116,7 @@ func (j *judge) decide(comp component, o *cluster.Object) (w wish, why string, e
 	if comp.gateway {
 		return j.gateway(w, o, pods)
 	}
-	return j.config(comp, w, o, pods)
+	return j.config(w, o, pods)
 }
 
 func (j *judge) gateway(w wish, o *cluster.Object, pods []*cluster.Object) (wish, string, error) {
@@ -151,19 +151,14 @@ func templateProxy(o *cluster.Object) string {
 	return px.version
 }
 
-func (j *judge) config(comp component, w wish, o *cluster.Object, pods []*cluster.Object) (wish, string, error) {
+func (j *judge) config(w wish, o *cluster.Object, pods []*cluster.Object) (wish, string, error) {
 	oldest := pods[0].GetCreationTimestamp().Time
 	for _, p := range pods {
 		if at := p.GetCreationTimestamp().Time; at.Before(oldest) {
 			oldest = at
 		}
 	}
-	names := readAtStart(o)
-	if comp.name == "istiod" {
-		names = append(names, meshConfigName(o))
-	}
-	slices.Sort(names)
-	names = slices.Compact(names)
+	names := mesh.ReadAtStart(o)
 	for _, name := range names {
 		ref := cluster.Ref{Version: "v1", Kind: "ConfigMap", Namespace: o.GetNamespace(), Name: name}
 		cm, err := j.c.Reader.Get(j.c.Ctx, ref)
@@ -209,52 +204,4 @@ func ownsData(m metav1.ManagedFieldsEntry) bool {
 		return true // unreadable: better one restart too many
 	}
 	return fields["f:data"] != nil || fields["f:binaryData"] != nil
-}
-
-// meshConfigName is the mesh ConfigMap of an istiod: "istio", or "istio-REV".
-func meshConfigName(istiod *cluster.Object) string {
-	if rev := istiod.GetLabels()["istio.io/rev"]; rev != "" && rev != "default" {
-		return "istio-" + rev
-	}
-	return "istio"
-}
-
-// readAtStart names the ConfigMaps that a pod template takes its environment
-// from: what containers read once, when they start.
-func readAtStart(o *cluster.Object) []string {
-	var out []string
-	for _, field := range []string{"initContainers", "containers"} {
-		list, ok := nested(o, "spec", "template", "spec", field).([]any)
-		if !ok {
-			continue
-		}
-		for _, e := range list {
-			m, ok := e.(map[string]any)
-			if !ok {
-				continue
-			}
-			out = append(out, environment(&cluster.Object{Object: m})...)
-		}
-	}
-	return out
-}
-
-func environment(container *cluster.Object) []string {
-	var out []string
-	for field, path := range map[string][]string{"envFrom": {"configMapRef", "name"}, "env": {"valueFrom", "configMapKeyRef", "name"}} {
-		list, ok := nested(container, field).([]any)
-		if !ok {
-			continue
-		}
-		for _, e := range list {
-			m, ok := e.(map[string]any)
-			if !ok {
-				continue
-			}
-			if name := text(&cluster.Object{Object: m}, path...); name != "" {
-				out = append(out, name)
-			}
-		}
-	}
-	return out
 }

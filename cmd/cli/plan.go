@@ -68,6 +68,7 @@ stopped answering.`,
 	cmd.Flags().BoolVar(&f.detailed, "detailed-exitcode", false, "exit with 4 where something would change")
 	cmd.MarkFlagsMutuallyExclusive("offline", "sim")
 	cmd.MarkFlagsMutuallyExclusive("offline", "context")
+	cmd.AddCommand(a.planSignCmd(), a.planVerifyCmd())
 	return cmd
 }
 

@@ -98,6 +98,14 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := onlyPlanned(p, f); err != nil {
+		return err
+	}
+	if saved != nil {
+		if err := a.planVouched(p, f.plan, sealed); err != nil {
+			return err
+		}
+	}
 	file, err := paramFile(f.params)
 	if err != nil {
 		return err

@@ -43,6 +43,11 @@ type Policy struct {
 	// Signers is the file of those whose signatures on runbooks are trusted, in
 	// the form of ssh's allowed signers; "" where none are asked for.
 	Signers string
+	// PlanSigners is the same for saved plans: a run of one that none of them
+	// signed does not begin. PlanRequired: on a real cluster nothing runs but saved
+	// plans.
+	PlanSigners  string
+	PlanRequired bool
 	// Organization judges effects by the organization's own rules; nil: none.
 	Organization Organization
 	// Digest identifies the policy with all the rules that it names.

@@ -21,6 +21,15 @@ func changed(before, after *cluster.Object) []Field {
 	return out
 }
 
+// Differing lists the fields in which two objects differ, as those of an effect
+// are listed; nil where one of them is.
+func Differing(before, after *cluster.Object) []Field {
+	if before == nil || after == nil {
+		return nil
+	}
+	return changed(plainNumbers(before), plainNumbers(after))
+}
+
 func compare(path string, a, b any, out *[]Field) {
 	if reflect.DeepEqual(a, b) {
 		return

@@ -128,7 +128,7 @@ func cut(s string, n int) string {
 var page = template.Must(template.New("plan").Funcs(template.FuncMap{
 	"span": span, "fields": func(e Effect) []Field { return e.Fields }, "headline": func(e Effect) string { return e.headline() }, "sign": func(e Effect) string { return e.sign() },
 	"workload": func(r Restart) string { return r.workload() }, "proxy": func(r Restart) string { return strings.TrimPrefix(r.proxy(), "proxy ") },
-	"disruption": func(r Restart) string { return r.disruption() }, "of": func(p *Plan, path string) []*Effect { return p.stepEffects(path) },
+	"disruption": func(r Restart) string { return r.Disruption() }, "of": func(p *Plan, path string) []*Effect { return p.stepEffects(path) },
 	"head": func(e *Effect) string { return e.headline() }, "mark": func(e *Effect) string { return e.sign() }, "add": func(a, b int) int { return a + b }, "clean": clean,
 }).Parse(`<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{.Title}}</title>

@@ -46,6 +46,20 @@ type owner struct{ kind, namespace, name string }
 
 // restarts finds the workloads whose pods are not those that were there.
 func (g *gatherer) restarts(t *twin.Twin) {
+	for _, r := range Rolled(t, g.plan.Begins) {
+		w := owner{r.Kind, r.Namespace, r.Name}
+		if len(r.Pods) == 0 && r.Wanted == 0 && !g.restarted(w) { // only new pods: it is a new workload
+			continue
+		}
+		g.explain(w, &r)
+		g.plan.Restarts = append(g.plan.Restarts, r)
+	}
+}
+
+// Rolled lists the workloads of a twin whose pods are not those that were there
+// when it began, with the course that they took, in its order. begins is when
+// that was. Why is left to who knows what was done.
+func Rolled(t *twin.Twin, begins time.Time) []Restart {
 	changes := t.Changes()
 	sets := map[string]owner{} // the owners of ReplicaSets, by namespace and name
 	for _, ch := range changes {
@@ -80,27 +94,21 @@ func (g *gatherer) restarts(t *twin.Twin) {
 			}
 		}
 	}
-	courses := map[owner]twin.Course{}
 	for _, c := range t.Workloads() {
-		courses[owner{c.Kind, c.Namespace, c.Name}] = c
-	}
-	for w, r := range found {
-		if len(r.Pods) == 0 && !g.restarted(w) { // only new pods: it is a new workload
-			if c, ok := courses[w]; !ok || c.Wanted == 0 {
-				continue
-			}
-		}
-		g.explain(w, r)
-		if c, ok := courses[w]; ok {
-			r.After, r.Duration = g.after(c.Began), c.Ended.Sub(c.Began)
+		if r := found[owner{c.Kind, c.Namespace, c.Name}]; r != nil {
+			r.After, r.Duration = c.Began.Sub(begins), c.Ended.Sub(c.Began)
 			r.Wanted, r.Least, r.Short, r.Ready = c.Wanted, c.Least, c.Short, c.Ready
 		}
-		slices.Sort(r.Pods)
-		g.plan.Restarts = append(g.plan.Restarts, *r)
 	}
-	slices.SortFunc(g.plan.Restarts, func(a, b Restart) int {
+	out := make([]Restart, 0, len(found))
+	for _, r := range found {
+		slices.Sort(r.Pods)
+		out = append(out, *r)
+	}
+	slices.SortFunc(out, func(a, b Restart) int {
 		return cmp.Or(cmp.Compare(a.After, b.After), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 	})
+	return out
 }
 
 func either(ch sim.Change) *unstructured.Unstructured {
@@ -179,9 +187,7 @@ func (e *Effect) rolls() string {
 func (g *gatherer) assume(t *twin.Twin) {
 	p := g.plan
 	if len(p.Restarts) > 0 {
-		t.Assume(twin.Assumption{Code: twin.Simulated, Subject: "controllers, scheduler and kubelets", Text: "are simulated: pods become ready unless their image or node says otherwise"})
-		t.Assume(twin.Assumption{Code: twin.Timing, Subject: "durations", Text: "are those of simulated pods, which are ready seconds after they start; real images are pulled and start more slowly"})
-		g.uncalled(t)
+		AssumeOfPods(t)
 	}
 	if len(p.Effects) > 0 {
 		t.Assume(twin.Assumption{Code: twin.Standstill, Subject: "everybody else", Text: "leaves the cluster as it is meanwhile: autoscalers, deployments by others, nodes that come and go"})
@@ -197,9 +203,12 @@ func (g *gatherer) assume(t *twin.Twin) {
 	p.Assumptions = t.Assumptions()
 }
 
-// uncalled names the webhooks that would have a say about new pods, and that the
-// twin can't call.
-func (g *gatherer) uncalled(t *twin.Twin) {
+// AssumeOfPods names what a twin takes for granted where pods are made in it:
+// who makes them, how fast, and the webhooks that would have a say about them and
+// that it can't call.
+func AssumeOfPods(t *twin.Twin) {
+	t.Assume(twin.Assumption{Code: twin.Simulated, Subject: "controllers, scheduler and kubelets", Text: "are simulated: pods become ready unless their image or node says otherwise"})
+	t.Assume(twin.Assumption{Code: twin.Timing, Subject: "durations", Text: "are those of simulated pods, which are ready seconds after they start; real images are pulled and start more slowly"})
 	for _, gr := range []schema.GroupResource{grMutating, grValidating} {
 		for _, cfg := range t.Origins(gr) {
 			list, _ := cfg.Object["webhooks"].([]any)

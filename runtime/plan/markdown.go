@@ -10,9 +10,9 @@ import (
 // Markdown writes the plan as a comment on a pull request.
 func (p *Plan) Markdown(w io.Writer) error {
 	b := bufio.NewWriter(w)
-	fmt.Fprintf(b, "## %s\n\n%s\n", esc(capital(p.title())), esc(capital(p.verdict())+"."))
+	fmt.Fprintf(b, "## %s\n\n%s\n", Escape(capital(p.title())), Escape(capital(p.verdict())+"."))
 	if p.Error != "" {
-		fmt.Fprintf(b, "\n> %s\n", strings.ReplaceAll(esc(p.Error), "\n", "\n> "))
+		fmt.Fprintf(b, "\n> %s\n", strings.ReplaceAll(Escape(p.Error), "\n", "\n> "))
 	}
 	fmt.Fprint(b, "\n### Steps\n\n| step | at | takes | effects |\n| --- | --- | --- | --- |\n")
 	for i := range p.Steps {
@@ -31,7 +31,7 @@ func (p *Plan) Markdown(w io.Writer) error {
 		}
 		fmt.Fprintf(b, "\n### %s\n\n", title)
 		for _, s := range list {
-			fmt.Fprintf(b, "- %s\n", esc(s))
+			fmt.Fprintf(b, "- %s\n", Escape(s))
 		}
 	}
 	section("Budgets that hold it up", budgetLines(p))
@@ -56,7 +56,7 @@ func (p *Plan) markdownEffects(b io.Writer) {
 		if len(es) == 0 {
 			continue
 		}
-		fmt.Fprintf(b, "\n<details><summary>%s: %s</summary>\n\n```diff\n", esc(clean(p.Steps[i].Path)), count(len(es), "effect", "effects"))
+		fmt.Fprintf(b, "\n<details><summary>%s: %s</summary>\n\n```diff\n", Escape(clean(p.Steps[i].Path)), count(len(es), "effect", "effects"))
 		for _, e := range es {
 			sign := e.sign()
 			if sign == "~" {
@@ -84,7 +84,7 @@ func (p *Plan) markdownRestarts(b io.Writer) {
 		r := &p.Restarts[i]
 		fmt.Fprintf(
 			b, "| %s | %s | %d | %s | %s | %s | %s | %s |\n", cell(r.workload()), cell(r.Wave), len(r.Pods), cell(strings.TrimPrefix(r.proxy(), "proxy ")),
-			span(r.After), span(r.Duration), cell(r.disruption()), cell(clean(r.Why)),
+			span(r.After), span(r.Duration), cell(r.Disruption()), cell(clean(r.Why)),
 		)
 	}
 }
@@ -96,12 +96,12 @@ func capital(s string) string {
 	return strings.ToUpper(s[:1]) + s[1:]
 }
 
-// esc keeps text from being markup.
-func esc(s string) string {
+// Escape keeps text from being Markdown.
+func Escape(s string) string {
 	return strings.NewReplacer("\\", "\\\\", "`", "\\`", "*", "\\*", "_", "\\_", "<", "&lt;", ">", "&gt;", "[", "\\[", "]", "\\]", "|", "\\|", "@", "@\u200b", "#", "\\#").Replace(s)
 }
 
-func cell(s string) string { return esc(strings.ReplaceAll(s, "\n", " ")) }
+func cell(s string) string { return Escape(strings.ReplaceAll(s, "\n", " ")) }
 
 // fence keeps text inside a code block.
 func fence(s string) string { return strings.ReplaceAll(s, "```", "`` `") }

@@ -101,7 +101,7 @@ func (p *Plan) textRestarts(line func(int, string, ...any)) {
 
 func restartLine(r *Restart) string {
 	parts := []string{r.workload() + ": " + count(len(r.Pods), "pod", "pods")}
-	for _, s := range []string{r.proxy(), "at " + span(r.After) + " for " + span(r.Duration), r.disruption(), clean(r.Why)} {
+	for _, s := range []string{r.proxy(), "at " + span(r.After) + " for " + span(r.Duration), r.Disruption(), clean(r.Why)} {
 		if s != "" {
 			parts = append(parts, s)
 		}

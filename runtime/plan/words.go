@@ -64,6 +64,9 @@ func (p *Plan) verdict() string {
 	return fmt.Sprintf("would end as %s after %s: %s", p.Status, span(p.Duration), strings.Join(parts, ", "))
 }
 
+// Summary says in two lines what the plan is of, and what would come of it.
+func (p *Plan) Summary() string { return p.title() + "\n" + p.verdict() }
+
 // sign is how an effect begins in a list.
 func (e *Effect) sign() string {
 	switch {
@@ -115,8 +118,9 @@ func (r *Restart) proxy() string {
 	return "proxy " + r.From + " → " + r.To
 }
 
-// disruption is how far the workload falls short of its pods.
-func (r *Restart) disruption() string {
+// Disruption is how far the workload falls short of its pods, in words; "" where
+// that is not known.
+func (r *Restart) Disruption() string {
 	switch {
 	case r.Wanted == 0:
 		return ""

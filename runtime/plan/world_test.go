@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -107,6 +108,9 @@ type lab struct {
 	params []string
 	// beside is called on every event of a run.
 	beside func(event.Event)
+	// wrap comes between a rehearsal and the cluster, and user is as whom it asks.
+	wrap   func(http.RoundTripper) http.RoundTripper
+	user   string
 	events []event.Event
 }
 
@@ -183,7 +187,16 @@ func (l *lab) client() *cluster.Client {
 
 func (l *lab) plan() (*plan.Plan, error) {
 	l.t.Helper()
-	tw, err := twin.New(l.t.Context(), l.client(), twin.Options{Controllers: controllers.All(), Now: l.sim.Clock().Now()})
+	cfg := l.sim.Config()
+	cfg.Impersonate.UserName = l.user
+	if l.wrap != nil {
+		cfg.Transport = l.wrap(cfg.Transport)
+	}
+	c, err := cluster.New(cfg, "prod", l.sim.Clock(), cluster.ClientOptions{})
+	if err != nil {
+		return nil, err
+	}
+	tw, err := twin.New(l.t.Context(), c, twin.Options{Controllers: controllers.All(), Now: l.sim.Clock().Now()})
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +223,13 @@ func (yes) Leave(context.Context, []gate.Finding) (string, bool, error) { return
 // run runs the runbook for real, held to a saved plan; nil for none.
 func (l *lab) run(saved []byte) error {
 	l.t.Helper()
-	j, err := journal.Create(journal.NewMemFS(), "/runs", "r1", l.sim.Clock())
+	return l.runOn(l.t.Context(), journal.NewMemFS(), saved)
+}
+
+// runOn is run with a journal of its own, which a resume can read.
+func (l *lab) runOn(ctx context.Context, disk journal.FS, saved []byte) error {
+	l.t.Helper()
+	j, err := journal.Create(disk, "/runs", "r1", l.sim.Clock())
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -218,7 +237,18 @@ func (l *lab) run(saved []byte) error {
 	s := l.session(j)
 	s.Plan = saved
 	rb, p := l.runbook()
-	return l.host.Run(l.t.Context(), l.t.Context(), s, rb, p)
+	return l.host.Run(ctx, ctx, s, rb, p)
+}
+
+// resume takes the run on disk up where it ended.
+func (l *lab) resume(disk journal.FS) error {
+	l.t.Helper()
+	j, err := journal.Open(disk, "/runs", "r1", l.sim.Clock())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer func() { _ = j.Close() }() // in memory
+	return l.host.Resume(l.t.Context(), l.t.Context(), l.session(j))
 }
 
 func (l *lab) session(j journal.Journal) host.Session {

@@ -52,6 +52,12 @@ func (p *Policy) what() []string {
 	if p.Signers != "" {
 		out = append(out, "only by runbooks that are signed by somebody of "+p.Signers+", or come with rutter")
 	}
+	if p.PlanRequired {
+		out = append(out, "only what a saved plan has (rutter run --plan), on a real cluster")
+	}
+	if p.PlanSigners != "" {
+		out = append(out, "of saved plans only those that are signed by somebody of "+p.PlanSigners)
+	}
 	return out
 }
 

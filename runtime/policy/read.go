@@ -18,6 +18,7 @@ import (
 	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/loader"
+	"rutter.dev/rutter/runtime/signature"
 	"rutter.dev/rutter/runtime/toolchain"
 )
 
@@ -46,7 +47,7 @@ type Policy struct {
 	// runbook may load.
 	Files []fs.FileInfo
 
-	signers []signer
+	signers, planSigners *signature.Signers
 }
 
 // Options say how rules are interpreted.
@@ -151,7 +152,7 @@ func readFile(name string) (text string, info fs.FileInfo, err error) {
 // resolve makes the files that the policy names ones that are found from
 // anywhere.
 func (p *Policy) resolve(dir string) {
-	files := []*string{&p.Signers}
+	files := []*string{&p.Signers, &p.PlanSigners}
 	if p.Prometheus != nil {
 		files = append(files, &p.Prometheus.TokenFile, &p.Prometheus.CAFile)
 	}
@@ -163,22 +164,6 @@ func (p *Policy) resolve(dir string) {
 			*f = filepath.Join(dir, *f)
 		}
 	}
-}
-
-// loadSigners reads the keys by which runbooks must be signed.
-func (p *Policy) loadSigners() error {
-	if p.Signers == "" {
-		return nil
-	}
-	text, info, err := readFile(p.Signers)
-	if err != nil {
-		return &diag.Error{Code: diag.Usage, Subject: p.Signers, Problem: "cannot read the allowed signers", Err: err, Changed: "nothing"}
-	}
-	if p.signers, err = parseSigners(p.Signers, text); err != nil {
-		return err
-	}
-	p.Files, p.Digest = append(p.Files, info), digest(p.Digest, text)
-	return nil
 }
 
 // loadRules loads the rules from the policy's folder.

@@ -59,6 +59,8 @@ func (d *document) read(root *node) *file {
 		key{"thresholds", false, func(n *node) { p.Thresholds = d.thresholds(n) }},
 		key{"notify", false, func(n *node) { p.Notify = d.notify(n) }},
 		key{"signers", false, func(n *node) { p.Signers = d.text(n, "a file of allowed signers") }},
+		key{"planSigners", false, func(n *node) { p.PlanSigners = d.text(n, "a file of allowed signers") }},
+		key{"planRequired", false, func(n *node) { p.PlanRequired = d.word(n, "true", "false") == "true" }},
 		key{"rules", false, func(n *node) { f.rules = d.ruleFiles(n) }},
 		key{"toolchain", false, func(n *node) { f.toolchain = d.toolchain(n) }},
 		key{"recipients", false, func(n *node) { f.recipients = d.recipients(n) }},

@@ -2,9 +2,6 @@ package policy
 
 import (
 	"crypto/ed25519"
-	"crypto/sha512"
-	"encoding/base64"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +11,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"rutter.dev/rutter/runtime/loader"
+	"rutter.dev/rutter/runtime/signature"
 )
 
 func keyOf(t *testing.T, seed byte) ssh.Signer {
@@ -28,21 +26,11 @@ func keyOf(t *testing.T, seed byte) ssh.Signer {
 // sign is what ssh-keygen -Y sign does.
 func sign(t *testing.T, key ssh.Signer, namespace, message string) []byte {
 	t.Helper()
-	sum := sha512.Sum512([]byte(message))
-	sig, err := key.Sign(rand.NewChaCha8([32]byte{}), append([]byte(sigMagic), ssh.Marshal(struct {
-		Namespace, Reserved, Hash string
-		Sum                       []byte
-	}{namespace, "", "sha512", sum[:]})...))
+	sig, err := signature.Sign(key, namespace, []byte(message))
 	if err != nil {
 		t.Fatal(err)
 	}
-	blob := append([]byte(sigMagic), ssh.Marshal(struct {
-		Version                   uint32
-		Key                       []byte
-		Namespace, Reserved, Hash string
-		Signature                 []byte
-	}{1, key.PublicKey().Marshal(), namespace, "", "sha512", ssh.Marshal(sig)})...)
-	return []byte(sigBegin + "\n" + base64.StdEncoding.EncodeToString(blob) + "\n" + sigEnd + "\n")
+	return sig
 }
 
 func TestSigned(t *testing.T) {
@@ -72,10 +60,10 @@ func TestSigned(t *testing.T) {
 		"made for git":          {line("ada", "", ada), book, sign(t, ada, "git", ToSign(book)), `it was made for "git"`},
 		"nothing":               {line("ada", "", ada), book, nil, "no SSH signature"},
 		"cut off":               {line("ada", "", ada), book, good[:len(good)/2], "no SSH signature"},
-		"garbage":               {line("ada", "", ada), book, []byte(sigBegin + "\nAAAA\n" + sigEnd), "no SSH signature"},
+		"of a plan":             {line("ada", "", ada), book, sign(t, ada, PlanNamespace, ToSign(book)), `it was made for "rutter-plan"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			keys, err := parseSigners("signers", c.signers)
+			keys, err := signature.ParseSigners("signers", c.signers, Namespace)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,12 +78,57 @@ func TestSigned(t *testing.T) {
 	}
 }
 
+// A plan's signature is of its bytes, by the signers that are named for plans.
+func TestPlanSigned(t *testing.T) {
+	ada, eve := keyOf(t, 0), keyOf(t, 1)
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	write("both", `ada namespaces="rutter-plan" `+string(ssh.MarshalAuthorizedKey(ada.PublicKey()))+`eve namespaces="rutter-runbook" `+string(ssh.MarshalAuthorizedKey(eve.PublicKey())))
+	p, err := Read(t.Context(), write("rutter.yaml", "signers: both\nplanSigners: both\nplanRequired: true\n"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !p.PlanRequired || len(p.Files) != 3 {
+		t.Errorf("planRequired %v, %d files", p.PlanRequired, len(p.Files))
+	}
+	now := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	if who, err := p.PlanSigned([]byte("plan"), sign(t, ada, PlanNamespace, "plan"), now); who != "ada" || err != nil {
+		t.Errorf("ada's signature: %q, %v", who, err)
+	}
+	for want, c := range map[string]struct {
+		plan string
+		sig  []byte
+	}{
+		"its signature is not of this plan":                    {"plan", sign(t, ada, PlanNamespace, "another")},
+		"a key that the policy's signers don't have":           {"plan", sign(t, eve, PlanNamespace, "plan")},
+		`it was made for "rutter-runbook", want "rutter-plan"`: {"plan", sign(t, ada, Namespace, "plan")},
+		"its signature can't be read: it is no SSH signature":  {"plan", []byte("-----BEGIN SSH SIGNATURE-----")},
+	} {
+		if who, err := p.PlanSigned([]byte(c.plan), c.sig, now); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %q, %v; want %s", who, err, want)
+		}
+	}
+	if _, err := Read(t.Context(), write("bad.yaml", "planSigners: nowhere\nplanRequired: perhaps\n"), Options{}); err == nil || !strings.Contains(err.Error(), "perhaps") {
+		t.Errorf("a bad policy: %v", err)
+	}
+	if _, err := Read(t.Context(), write("gone.yaml", "planSigners: nowhere\n"), Options{}); err == nil || !strings.Contains(err.Error(), "cannot read the allowed signers") {
+		t.Errorf("a policy whose signers are nowhere: %v", err)
+	}
+}
+
 func TestSignersFile(t *testing.T) {
 	ada := string(ssh.MarshalAuthorizedKey(keyOf(t, 0).PublicKey()))
 	for name, c := range map[string]struct{ text, want string }{
 		"empty":             {"# nobody\n", "names no signer"},
 		"no key":            {"ada\n", "signers:1: is no line"},
-		"another namespace": {"ada namespaces=\"git\" " + ada, "is for namespaces git"},
+		"another namespace": {"ada namespaces=\"git\" " + ada, "names no signer"},
 		"an authority":      {"ada cert-authority " + ada, `option "cert-authority" is not known`},
 		"a wrong time":      {"ada valid-before=\"soon\" " + ada, `"soon" is no time`},
 	} {

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -47,6 +48,20 @@ func (q *query) question(r *http.Request, body []byte) Question {
 	}
 }
 
+// ask hands a question on. Any error but one of the API's says that the backing
+// does not answer any more.
+func (b *backed) ask(q Question) ([]byte, bool, error) {
+	data, ok, err := b.src.Ask(q)
+	var answer apierrors.APIStatus
+	if err == nil || errors.As(err, &answer) {
+		return data, ok, err
+	}
+	if b.err == nil {
+		b.err = err
+	}
+	return nil, true, apierrors.NewServiceUnavailable(err.Error())
+}
+
 // askReview lets the backing answer a review, which is about its users and
 // roles.
 func (c *Cluster) askReview(r *http.Request, q *query, body []byte) (reply, bool, error) {
@@ -54,7 +69,7 @@ func (c *Cluster) askReview(r *http.Request, q *query, body []byte) (reply, bool
 	if b == nil {
 		return reply{}, false, nil
 	}
-	data, ok, err := b.src.Ask(q.question(r, body))
+	data, ok, err := b.ask(q.question(r, body))
 	return reply{http.StatusCreated, "application/json", data}, ok, err
 }
 
@@ -65,7 +80,7 @@ func (c *Cluster) askLog(r *http.Request, q *query) (reply, bool, error) {
 	if b == nil || b.origin[k] == nil || c.st.get(k) == nil || c.st.get(k).obj.GetUID() != b.origin[k].obj.GetUID() {
 		return reply{}, false, nil
 	}
-	data, ok, err := b.src.Ask(q.question(r, nil))
+	data, ok, err := b.ask(q.question(r, nil))
 	return reply{http.StatusOK, "text/plain", data}, ok, err
 }
 
@@ -90,7 +105,7 @@ func (c *Cluster) askWrite(r *http.Request, q *query, body []byte, o writeOption
 	if !b.untouched(q.res, k) {
 		return reply{}, false, nil
 	}
-	data, ok, err := b.src.Ask(q.question(r, body))
+	data, ok, err := b.ask(q.question(r, body))
 	switch {
 	case !ok:
 		return reply{}, false, nil

@@ -23,7 +23,8 @@ type Backing interface {
 	Fetch(gvr schema.GroupVersionResource, namespace, name string) ([]*unstructured.Unstructured, error)
 	// Ask hands a request on that changes nothing: a review, or a write as a
 	// dry-run. ok is false where the backing gives no answer, so that the
-	// simulation has to find its own. An answer may be an API error.
+	// simulation has to find its own. An answer may be an API error; any other error
+	// ends the simulation, as that of Fetch does.
 	Ask(Question) (answer []byte, ok bool, err error)
 }
 

@@ -35,7 +35,11 @@ func (c *Cluster) Changes() []Change {
 	sortKeys(keys)
 	var out []Change
 	for _, k := range keys {
-		now, was := c.st.tables[k.gr].items[nsName{k.namespace, k.name}], origin[k]
+		was := origin[k]
+		var now *entry
+		if t := c.st.tables[k.gr]; t != nil { // else its kind is gone
+			now = t.items[nsName{k.namespace, k.name}]
+		}
 		if now == was {
 			continue
 		}

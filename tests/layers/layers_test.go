@@ -16,7 +16,7 @@ const module = "rutter.dev/rutter/"
 var order = [][]string{
 	{"runtime/env", "runtime/diag", "runtime/plain", "runtime/quota", "stdlib", "runbooks"},
 	{"runtime/cluster"},
-	{"runtime/knowledge"},
+	{"runtime/knowledge", "runtime/signature"},
 	{"runtime/sim", "runtime/metrics", "runtime/mesh", "runtime/toolchain", "runtime/seal", "runtime/lock", "runtime/access"},
 	{"runtime/sim/controllers", "runtime/twin"},
 	{"runtime/sim/mesh"},
@@ -35,7 +35,7 @@ var order = [][]string{
 	{"runtime/engine"},
 	{"runtime/host"},
 	{"runtime/tool/testrun", "runtime/tool/sweep", "runtime/plan"},
-	{"runtime/review"},
+	{"runtime/review", "runtime/impact"},
 	{"cmd/cli/view", "cmd/modules"},
 	{"cmd/cli"},
 	{"cmd/rutter"},

@@ -11,7 +11,7 @@ import (
 
 // together is how many tests, and so planes, there are at once. It is more than
 // there are processors, since tests wait for what takes its time.
-const together = 4
+const together = 3
 
 // turns lets tests run beside each other, those that take longest first: the
 // one that began last would else run on alone.

@@ -63,7 +63,7 @@ func (a *app) planSign(path, keyFile string) error {
 	if err != nil {
 		return &diag.Error{Code: diag.Failed, Subject: "--key " + keyFile, Problem: "can't sign", Err: err, Changed: "nothing"}
 	}
-	out, err := os.OpenFile(path+sigSuffix, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	out, err := os.OpenFile(path+sigSuffix, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) // #nosec G302 -- a signature is for others to read, as ssh-keygen writes it
 	if errors.Is(err, fs.ErrExist) {
 		return &diag.Error{Code: diag.Usage, Subject: path + sigSuffix, Problem: "is there already, and perhaps somebody else's", Changed: "nothing", Next: "rm " + path + sigSuffix}
 	}

@@ -136,7 +136,15 @@ func Read(ctx context.Context, name string, o Options) (*Policy, error) {
 	return p, nil
 }
 
+// readFile reads no pipe, socket or device: opening one may wait for ever for
+// somebody at its other end.
 func readFile(name string) (text string, info fs.FileInfo, err error) {
+	if info, err = os.Stat(name); err != nil {
+		return "", nil, err
+	}
+	if m := info.Mode(); !m.IsRegular() && !m.IsDir() { // a folder says so itself when it is read
+		return "", nil, errors.New("it is no file, but a pipe, a socket or a device")
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return "", nil, err

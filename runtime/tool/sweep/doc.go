@@ -47,6 +47,8 @@ type Subject struct {
 	Approver engine.Approver
 	Sealer   builtin.Sealer
 	Host     *host.Host
+
+	known forms
 }
 
 // Options say how much is swept. The zero value sweeps everything.

@@ -30,7 +30,7 @@ func TestFieldOwnersAreCompared(t *testing.T) {
 		return w
 	}
 	first := applied("kubectl")
-	want := stateOf(first.sim, first.had)
+	want := first.state()
 	same, other := applied("kubectl"), applied("rutter")
 	same.settledAs(want, "before")
 	other.settledAs(want, "before")
@@ -54,10 +54,10 @@ func TestAddressesOfNewServices(t *testing.T) {
 		t.Fatal(err)
 	}
 	const name = "service/a in default"
-	if got := stateOf(c, nil)[name]; got == "" || strings.Contains(got, "clusterIP\"") || strings.Contains(got, "nodePort") {
+	if got := stateOf(c, nil, nil)[name]; got == "" || strings.Contains(got, "clusterIP\"") || strings.Contains(got, "nodePort") {
 		t.Errorf("made by the run: %s", got)
 	}
-	if got := stateOf(c, services(c))[name]; !strings.Contains(got, "clusterIP\"") || !strings.Contains(got, "nodePort") {
+	if got := stateOf(c, services(c), nil)[name]; !strings.Contains(got, "clusterIP\"") || !strings.Contains(got, "nodePort") {
 		t.Errorf("there before: %s", got)
 	}
 }

@@ -33,7 +33,7 @@ var errBack = errors.New("back on the recorded way")
 // marking notes a mark at the end of each outer step.
 func (ref *reference) marking(p *process, e *journal.StepEnd) {
 	if outer(e) {
-		ref.marks[e.Path] = mark{stateOf(p.w.sim, p.w.had), took(p.w.sent), valueOf(e)}
+		ref.marks[e.Path] = mark{p.w.state(), took(p.w.sent), valueOf(e)}
 	}
 }
 
@@ -56,7 +56,7 @@ func (ref *reference) back(p *process, e *journal.StepEnd) bool {
 			return false
 		}
 	}
-	return slices.Equal(took(p.w.sent), m.sent) && len(compare(stateOf(p.w.sim, p.w.had), m.state)) == 0
+	return slices.Equal(took(p.w.sent), m.sent) && len(compare(p.w.state(), m.state)) == 0
 }
 
 // outer reports whether e is the good end of a step of the runbook itself.
@@ -154,7 +154,7 @@ func (w *world) standing() [sha256.Size]byte {
 		line("effect", k, w.intents[k].Digest(), fmt.Sprint(w.open[k]))
 	}
 	line("sent", took(w.sent)...)
-	state := stateOf(w.sim, w.had)
+	state := w.state()
 	for _, k := range slices.Sorted(maps.Keys(state)) {
 		line("state", k, state[k])
 	}

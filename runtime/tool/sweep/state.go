@@ -22,7 +22,7 @@ var derived = []string{"Pod", "ReplicaSet", "ControllerRevision", "Event", "Leas
 // stateOf is the normal form of everything that somebody wrote, and what runs
 // in every workload's pods. Addresses that the server gave to Services are left
 // out, but of those in had: which one is free depends on how often it was asked.
-func stateOf(c *sim.Cluster, had map[string]bool) map[string]string {
+func stateOf(c *sim.Cluster, had map[string]bool, known forms) map[string]string {
 	out := map[string]string{}
 	owner := map[types.UID]*unstructured.Unstructured{}
 	objects := c.Stored()
@@ -31,18 +31,13 @@ func stateOf(c *sim.Cluster, had map[string]bool) map[string]string {
 		if slices.Contains(derived, o.GetKind()) {
 			continue
 		}
-		name := cluster.RefOf(o).String()
-		n := cluster.Normalize(o, cluster.NormalizeOptions{})
-		if o.GetKind() == "Service" && !had[name] {
-			n = unaddressed(n)
+		f, ok := known[o]
+		if !ok {
+			f = formOf(o, had)
 		}
-		b, err := cluster.CanonicalJSON(n.Object)
-		if err != nil {
-			b = []byte(err.Error())
-		}
-		out[name] = string(b)
-		if owners := ownersOf(o); owners != "" {
-			out[owned+name] = owners
+		out[f.name] = f.normal
+		if f.owners != "" {
+			out[owned+f.name] = f.owners
 		}
 	}
 	for _, o := range objects {
@@ -60,6 +55,40 @@ func stateOf(c *sim.Cluster, had map[string]bool) map[string]string {
 		out[key] = strings.Join(lines, "\n")
 	}
 	return out
+}
+
+// form is what stateOf tells of one object.
+type form struct {
+	name   string
+	normal string
+	owners string
+}
+
+func formOf(o *unstructured.Unstructured, had map[string]bool) form {
+	name := cluster.RefOf(o).String()
+	n := cluster.Normalize(o, cluster.NormalizeOptions{})
+	if o.GetKind() == "Service" && !had[name] {
+		n = unaddressed(n)
+	}
+	b, err := cluster.CanonicalJSON(n.Object)
+	if err != nil {
+		b = []byte(err.Error())
+	}
+	return form{name: name, normal: string(b), owners: ownersOf(o)}
+}
+
+// forms are those of objects as cases find them. A stored object is never
+// changed, and clones of a cluster share it, so that what a case leaves alone is
+// known by its address. They are learned before the first case, and only read
+// from then on.
+type forms map[*unstructured.Unstructured]form
+
+func (f forms) learn(c *sim.Cluster, had map[string]bool) {
+	for _, o := range c.Stored() {
+		if _, ok := f[o]; !ok && !slices.Contains(derived, o.GetKind()) {
+			f[o] = formOf(o, had)
+		}
+	}
 }
 
 // services are the names of the Services that are there.

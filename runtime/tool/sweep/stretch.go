@@ -37,6 +37,7 @@ func (ref *reference) stretch(s *Subject, cases []Case) error {
 		return fmt.Errorf("%s: the undisturbed run, again: %w", s.Name, err)
 	}
 	for i, st := range ref.stretches {
+		s.known.learn(st.from.sim, st.from.had)
 		end := len(ref.points)
 		if i+1 < len(ref.stretches) {
 			end = ref.stretches[i+1].first - 1

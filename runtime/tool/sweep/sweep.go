@@ -38,10 +38,11 @@ const settle = 2 * time.Minute
 
 func refer(s *Subject) (*reference, error) {
 	w := newWorld(s)
+	s.known.learn(s.Before, w.had)
 	ref := &reference{marks: map[string]mark{}, needle: secrets(s.Before), audited: audited(s.Before)}
 	b := s.Before.Clone()
 	b.Advance(settle)
-	ref.before = stateOf(b, w.had)
+	ref.before = stateOf(b, w.had, s.known)
 	began := w.sim.Clock().Now()
 	p, err := w.start(plan{onStep: ref.marking, onRequest: func(pt point) { ref.points = append(ref.points, pt) }})
 	if err != nil {
@@ -60,7 +61,7 @@ func refer(s *Subject) (*reference, error) {
 		return nil, err
 	}
 	w.sim.Advance(settle)
-	ref.after = stateOf(w.sim, w.had)
+	ref.after = w.state()
 	if err := ref.undo(w.fork()); err != nil {
 		return nil, err
 	}
@@ -87,6 +88,7 @@ func took(all []sent) []string {
 func Run(ctx context.Context, s *Subject, o Options, each func(Result)) (rep *Report, err error) {
 	began := time.Now()
 	own := *s
+	own.known = forms{}
 	own.Approver = willing{s.Approver}
 	if own.Before, err = planted(s.Before); err != nil {
 		return nil, err

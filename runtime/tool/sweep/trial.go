@@ -171,7 +171,7 @@ func (ref *reference) finished(w *world, c Case) {
 
 func (w *world) settledAs(want map[string]string, when string) {
 	w.sim.Advance(settle)
-	for _, d := range compare(stateOf(w.sim, w.had), want) {
+	for _, d := range compare(w.state(), want) {
 		w.breaks("not as %s: %s", when, d)
 	}
 }

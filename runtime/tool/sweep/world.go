@@ -68,6 +68,9 @@ func (w *world) fork() *world {
 	return n
 }
 
+// state is the cluster's normal form.
+func (w *world) state() map[string]string { return stateOf(w.sim, w.had, w.s.known) }
+
 // start begins the run.
 func (w *world) start(pl plan) (*process, error) {
 	return w.process(pl, func(ctx context.Context, p *process) error {

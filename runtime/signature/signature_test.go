@@ -87,11 +87,19 @@ func TestSignAndVerify(t *testing.T) {
 		for i := range sig {
 			other := bytes.Clone(sig)
 			other[i] ^= 1
-			if who, err := s.Verify(message, other, now); err == nil && !bytes.Equal(bytes.TrimSpace(other), bytes.TrimSpace(sig)) && len(bytes.TrimSpace(other)) == len(bytes.TrimSpace(sig)) {
+			if who, err := s.Verify(message, other, now); err == nil && !same(other, sig) {
 				t.Errorf("%s: byte %d of the signature is another, and %s vouches", kind, i, who)
 			}
 		}
 	}
+}
+
+// same reports whether two armors hold the same signature: the last letter of
+// base64 has bits that say nothing.
+func same(a, b []byte) bool {
+	x, _ := pem.Decode(bytes.TrimSpace(a))
+	y, _ := pem.Decode(bytes.TrimSpace(b))
+	return x != nil && y != nil && x.Type == y.Type && bytes.Equal(x.Bytes, y.Bytes)
 }
 
 // The real ssh-keygen takes our signatures, and we take its.

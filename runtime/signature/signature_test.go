@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha512"
 	"encoding/pem"
 	"errors"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hiddeco/sshsig"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
@@ -91,6 +93,39 @@ func TestSignAndVerify(t *testing.T) {
 				t.Errorf("%s: byte %d of the signature is another, and %s vouches", kind, i, who)
 			}
 		}
+	}
+}
+
+// A signature with SHA-1 is refused, although it is good: other texts have the
+// same sum.
+func TestWeakSignature(t *testing.T) {
+	key, public := held(t, keys(t)["rsa"])
+	s, err := signature.ParseSigners("signers", "ada "+public, namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := []byte("a plan")
+	strong, err := sshsig.Sign(bytes.NewReader(message), key, sshsig.HashSHA512, namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Verify(message, sshsig.Armor(strong), now); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha512.Sum512(message)
+	signed := append([]byte("SSHSIG"), ssh.Marshal(struct {
+		Namespace, Reserved, Hash string
+		Sum                       []byte
+	}{namespace, "", "sha512", sum[:]})...)
+	strong.Signature, err = key.(ssh.AlgorithmSigner).SignWithAlgorithm(rand.Reader, signed, ssh.KeyAlgoRSA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := key.PublicKey().Verify(signed, strong.Signature); err != nil {
+		t.Fatalf("it is not even good: %v", err)
+	}
+	if who, err := s.Verify(message, sshsig.Armor(strong), now); !errors.Is(err, signature.ErrUnreadable) || !strings.Contains(err.Error(), `"ssh-rsa"`) {
+		t.Errorf("%q, %v", who, err)
 	}
 }
 

@@ -156,14 +156,7 @@ func (a *app) planVouched(p *policy.Policy, path string, raw []byte) error {
 	if p == nil || p.PlanSigners == "" {
 		return nil
 	}
-	sig, err := os.ReadFile(path + sigSuffix)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("there is no signature %s", path+sigSuffix)
-	}
-	who := ""
-	if err == nil {
-		who, err = p.PlanSigned(raw, sig, a.env.Clock.Now())
-	}
+	who, err := a.signedBy(path, func(sig []byte) (string, error) { return p.PlanSigned(raw, sig, a.env.Clock.Now()) })
 	if err != nil {
 		return &diag.Error{
 			Code: diag.Blocked, Subject: path, Problem: "the policy wants a signed plan", Err: err,

@@ -20,14 +20,7 @@ func (a *app) vouched(p *policy.Policy, root, file string, b *loader.Bundle) err
 		return nil
 	}
 	next := fmt.Sprintf("rutter policy to-sign %s | ssh-keygen -Y sign -n %s -f KEY > %s.sig", a.shown(file), policy.Namespace, a.shown(file))
-	sig, err := os.ReadFile(file + ".sig")
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("there is no signature %s.sig", a.shown(file))
-	}
-	who := ""
-	if err == nil {
-		who, err = p.Signed(b, sig, a.env.Clock.Now())
-	}
+	who, err := a.signedBy(file, func(sig []byte) (string, error) { return p.Signed(b, sig, a.env.Clock.Now()) })
 	if err != nil {
 		return &diag.Error{
 			Code: diag.Blocked, Subject: a.shown(file), Problem: "the policy wants a signed runbook", Err: err,
@@ -35,6 +28,18 @@ func (a *app) vouched(p *policy.Policy, root, file string, b *loader.Bundle) err
 		}
 	}
 	return a.talk("signed by %s", who)
+}
+
+// signedBy says who vouches for a file by the signature beside it.
+func (a *app) signedBy(file string, verify func(sig []byte) (string, error)) (string, error) {
+	sig, err := os.ReadFile(file + sigSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("there is no signature %s", a.shown(file)+sigSuffix)
+	}
+	if err != nil {
+		return "", err
+	}
+	return verify(sig)
 }
 
 func (a *app) policyToSignCmd() *cobra.Command {

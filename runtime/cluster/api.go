@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -44,6 +45,19 @@ type Ref struct {
 func RefOf(o *Object) Ref {
 	gvk := o.GroupVersionKind()
 	return Ref{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}
+}
+
+// ControllerOf is the object that controls o; false where none does.
+func ControllerOf(o *Object) (Ref, bool) {
+	up := metav1.GetControllerOfNoCopy(o)
+	if up == nil {
+		return Ref{}, false
+	}
+	gv, err := schema.ParseGroupVersion(up.APIVersion)
+	if err != nil {
+		gv = schema.GroupVersion{Version: up.APIVersion}
+	}
+	return Ref{Group: gv.Group, Version: gv.Version, Kind: up.Kind, Namespace: o.GetNamespace(), Name: up.Name}, true
 }
 
 // GVK is the kind that r names.

@@ -201,9 +201,7 @@ func (e *Engine) write(t *starlark.Thread, f *frame, spec *builtin.Spec, a any, 
 	c := e.call(t, f, spec, &facts)
 	var plan *effect.Plan
 	if rec != nil {
-		if plan, err = rec.planned(); err != nil {
-			return nil, err
-		}
+		plan = rec.plan
 	}
 	if plan == nil {
 		if plan, err = e.plan(c, f, n, spec, a, args); err != nil {

@@ -75,7 +75,8 @@ type callRecord struct {
 	n       int
 	builtin string
 	args    string
-	plan    json.RawMessage // its effect.Plan, decoded when it is wanted; nil: none
+	plan    *effect.Plan
+	planned json.RawMessage // plan, not yet decoded
 	value   json.RawMessage
 	err     string
 	done    bool

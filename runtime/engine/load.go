@@ -27,6 +27,9 @@ func (e *Engine) load() error {
 			return fmt.Errorf("run %s: journal: record %d (%s): %w", e.run.ID, rec.Seq, rec.Type, err)
 		}
 	}
+	if err := e.ledger.decodePlans(); err != nil {
+		return fmt.Errorf("run %s: journal: %w", e.run.ID, err)
+	}
 	e.conformed()
 	return nil
 }
@@ -122,7 +125,7 @@ func (l *ledger) take(blobs source, seq uint64, body journal.Body) error {
 			return err
 		}
 		c := l.step(b.Step).entry(b.Seq)
-		*c = callRecord{seq: seq, n: b.Seq, builtin: b.Builtin, args: b.Args, plan: raw}
+		*c = callRecord{seq: seq, n: b.Seq, builtin: b.Builtin, args: b.Args, planned: raw}
 	case *journal.Intent:
 		r := &effectRecord{seq: seq, attempt: b.Attempt, effect: b.Effect, key: b.Key, step: b.Step, undoes: l.rollback}
 		if b.Sealed != "" {
@@ -162,17 +165,21 @@ func (s *stepRecord) begin(seq uint64, attempt int) {
 	s.seq, s.attempt, s.ended, s.handled = seq, attempt, false, false
 }
 
-// planned is the call's plan as it was recorded; nil if it was not. Most calls of
-// a journal are over, and their plans are not decoded.
-func (c *callRecord) planned() (*effect.Plan, error) {
-	if c.plan == nil {
-		return nil, nil
+// decodePlans decodes the plans of calls that are not over. Most are, and nobody
+// asks for their plans.
+func (l *ledger) decodePlans() error {
+	for _, s := range l.steps {
+		for _, c := range s.calls {
+			if c.planned == nil || c.done {
+				continue
+			}
+			c.plan = &effect.Plan{}
+			if err := json.Unmarshal(c.planned, c.plan); err != nil {
+				return fmt.Errorf("record %d (plan): %w", c.seq, err)
+			}
+		}
 	}
-	p := &effect.Plan{}
-	if err := json.Unmarshal(c.plan, p); err != nil {
-		return nil, fmt.Errorf("journal: record %d (plan): %w", c.seq, err)
-	}
-	return p, nil
+	return nil
 }
 
 func (l *ledger) takeEnd(blobs source, seq uint64, b *journal.StepEnd) error {
@@ -196,7 +203,7 @@ func (l *ledger) takeCall(blobs source, seq uint64, b *journal.Call) error {
 	}
 	s := l.step(b.Step)
 	c := s.entry(b.Seq)
-	if c.plan == nil || c.builtin != b.Builtin || c.args != b.Args {
+	if c.planned == nil || c.builtin != b.Builtin || c.args != b.Args {
 		*c = callRecord{n: b.Seq, builtin: b.Builtin, args: b.Args}
 	}
 	c.seq, c.value, c.err, c.done, c.facts = seq, raw, b.Error, true, b.Facts

@@ -65,11 +65,11 @@ func Effect(e *effect.Effect) (Change, error) {
 	case effect.Delete:
 		return Delete(e.Ref), nil
 	case effect.Apply, effect.Create:
-		m, err := plain.Decode(e.Body)
+		o, err := cluster.DecodeObject(e.Body)
 		if err != nil {
 			return Change{}, fmt.Errorf("%s: %w", e.Ref, err)
 		}
-		return Apply(&cluster.Object{Object: m}), nil
+		return Apply(o), nil
 	}
 	return Change{}, fmt.Errorf("%s: %s is no change of configuration", e.Ref, e.Verb)
 }

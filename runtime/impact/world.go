@@ -41,28 +41,11 @@ type sample struct {
 	refused string          // why it can't be made
 }
 
-// maker is a kind whose objects make pods of a template.
-type maker struct {
-	gvk  schema.GroupVersionKind
-	path []string
-}
-
-func makers() []maker {
-	apps := func(kind string) maker {
-		return maker{schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: kind}, []string{"spec", "template"}}
-	}
-	return []maker{
-		apps("Deployment"), apps("StatefulSet"), apps("DaemonSet"),
-		{schema.GroupVersionKind{Group: "batch", Version: "v1", Kind: "CronJob"}, []string{"spec", "jobTemplate", "spec", "template"}},
-		{schema.GroupVersionKind{Group: "argoproj.io", Version: "v1alpha1", Kind: "Rollout"}, []string{"spec", "template"}},
-	}
-}
-
 // look reads who makes which pods, and has a sample of each made.
 func look(ctx context.Context, c *cluster.Client) (*world, error) {
 	w := &world{of: map[string]*workload{}, configs: map[string]any{}}
-	for _, m := range makers() {
-		if err := w.makers(ctx, c, m); err != nil {
+	for _, kind := range mesh.TemplatedKinds() {
+		if err := w.makers(ctx, c, kind); err != nil {
 			return nil, err
 		}
 	}
@@ -96,10 +79,10 @@ func list(ctx context.Context, c *cluster.Client, gvk schema.GroupVersionKind, o
 	return nil
 }
 
-func (w *world) makers(ctx context.Context, c *cluster.Client, m maker) error {
-	return list(ctx, c, m.gvk, cluster.ListOptions{Lean: true}, func(o *cluster.Object) error {
+func (w *world) makers(ctx context.Context, c *cluster.Client, kind mesh.TemplatedKind) error {
+	return list(ctx, c, kind.GVK, cluster.ListOptions{Lean: true}, func(o *cluster.Object) error {
 		x := &workload{ref: cluster.RefOf(o), uid: string(o.GetUID()), labels: o.GetLabels(), managed: o.GetLabels()[mesh.LabelGatewayOwner] != "", reads: mesh.ReadAtStart(o)}
-		if t, ok, err := unstructured.NestedMap(o.Object, m.path...); err == nil && ok {
+		if t, ok, err := unstructured.NestedMap(o.Object, kind.Path...); err == nil && ok {
 			x.template = &cluster.Object{Object: t}
 		}
 		w.of[x.ref.ID()] = x
@@ -113,9 +96,8 @@ func (w *world) pods(ctx context.Context, c *cluster.Client) error {
 	sets := map[string]cluster.Ref{} // what controls a ReplicaSet or a Job, by Ref.ID
 	for _, gvk := range []schema.GroupVersionKind{{Group: "apps", Version: "v1", Kind: "ReplicaSet"}, {Group: "batch", Version: "v1", Kind: "Job"}} {
 		err := list(ctx, c, gvk, cluster.ListOptions{MetadataOnly: true}, func(o *cluster.Object) error {
-			if up := metav1.GetControllerOfNoCopy(o); up != nil {
-				at := cluster.Ref{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}
-				sets[at.ID()] = ownerRef(up, o.GetNamespace())
+			if up, ok := cluster.ControllerOf(o); ok {
+				sets[cluster.RefOf(o).ID()] = up
 			}
 			return nil
 		})
@@ -129,8 +111,8 @@ func (w *world) pods(ctx context.Context, c *cluster.Client) error {
 			return nil
 		}
 		ref := cluster.RefOf(p)
-		if up := metav1.GetControllerOfNoCopy(p); up != nil {
-			ref = ownerRef(up, p.GetNamespace())
+		if up, ok := cluster.ControllerOf(p); ok {
+			ref = up
 			if above, ok := sets[ref.ID()]; ok {
 				ref = above
 			}
@@ -147,14 +129,6 @@ func (w *world) pods(ctx context.Context, c *cluster.Client) error {
 		}
 		return nil
 	})
-}
-
-func ownerRef(up *metav1.OwnerReference, namespace string) cluster.Ref {
-	gv, err := schema.ParseGroupVersion(up.APIVersion)
-	if err != nil {
-		gv = schema.GroupVersion{Version: up.APIVersion}
-	}
-	return cluster.Ref{Group: gv.Group, Version: gv.Version, Kind: up.Kind, Namespace: namespace, Name: up.Name}
 }
 
 // likeness is a pod that injectors treat as they would treat the given one, for

@@ -10,9 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-
 	"rutter.dev/rutter/runtime/cluster"
 )
 
@@ -166,18 +163,10 @@ func revisionOf(p *cluster.Object) string {
 
 // ownerOf is the pod's controller, or the pod itself.
 func ownerOf(p *cluster.Object) cluster.Ref {
-	if c := metav1.GetControllerOf(p); c != nil {
-		return ownerRef(c, p.GetNamespace())
+	if up, ok := cluster.ControllerOf(p); ok {
+		return up
 	}
 	return cluster.Ref{Version: "v1", Kind: "Pod", Namespace: p.GetNamespace(), Name: p.GetName()}
-}
-
-func ownerRef(c *metav1.OwnerReference, ns string) cluster.Ref {
-	gv, err := schema.ParseGroupVersion(c.APIVersion)
-	if err != nil {
-		gv = schema.GroupVersion{Version: c.APIVersion}
-	}
-	return cluster.Ref{Group: gv.Group, Version: gv.Version, Kind: c.Kind, Namespace: ns, Name: c.Name}
 }
 
 // resolveOwners replaces ReplicaSets by what controls them (a Deployment or an
@@ -197,8 +186,8 @@ func resolveOwners(ctx context.Context, r cluster.Reader, ns string, px []Proxy)
 		if _, ok := want[id]; !ok {
 			return nil
 		}
-		if c := metav1.GetControllerOf(o); c != nil {
-			want[id] = ownerRef(c, o.GetNamespace())
+		if up, ok := cluster.ControllerOf(o); ok {
+			want[id] = up
 		}
 		return nil
 	})

@@ -22,16 +22,23 @@ type Template struct {
 	Injected string
 }
 
-// templated are the kinds that make pods, and where their template is.
-var templated = []struct {
-	gvk  schema.GroupVersionKind
-	path []string
-}{
-	{deployments, []string{"spec", "template"}},
-	{schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "StatefulSet"}, []string{"spec", "template"}},
-	{schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "DaemonSet"}, []string{"spec", "template"}},
-	{schema.GroupVersionKind{Group: "batch", Version: "v1", Kind: "CronJob"}, []string{"spec", "jobTemplate", "spec", "template"}},
-	{schema.GroupVersionKind{Group: "argoproj.io", Version: "v1alpha1", Kind: "Rollout"}, []string{"spec", "template"}},
+// TemplatedKind is a kind that makes pods, and where in it their template is.
+type TemplatedKind struct {
+	GVK  schema.GroupVersionKind
+	Path []string
+}
+
+// TemplatedKinds are the kinds whose objects make pods of a template that a person
+// writes.
+func TemplatedKinds() []TemplatedKind {
+	template := []string{"spec", "template"}
+	return []TemplatedKind{
+		{deployments, template},
+		{schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "StatefulSet"}, template},
+		{schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "DaemonSet"}, template},
+		{schema.GroupVersionKind{Group: "batch", Version: "v1", Kind: "CronJob"}, []string{"spec", "jobTemplate", "spec", "template"}},
+		{schema.GroupVersionKind{Group: "argoproj.io", Version: "v1alpha1", Kind: "Rollout"}, template},
+	}
 }
 
 // Templates lists the pod templates that bear injection labels of their own, and
@@ -39,13 +46,13 @@ var templated = []struct {
 // projected and dropped.
 func Templates(ctx context.Context, r cluster.Reader) ([]Template, error) {
 	var out []Template
-	for _, kind := range templated {
-		err := list(ctx, r, kind.gvk, cluster.ListOptions{}, func(o *cluster.Object) error {
-			l, _, err := unstructured.NestedStringMap(o.Object, slices.Concat(kind.path, []string{"metadata", "labels"})...)
+	for _, kind := range TemplatedKinds() {
+		err := list(ctx, r, kind.GVK, cluster.ListOptions{}, func(o *cluster.Object) error {
+			l, _, err := unstructured.NestedStringMap(o.Object, slices.Concat(kind.Path, []string{"metadata", "labels"})...)
 			if err != nil {
 				return err
 			}
-			held, err := injectedInto(o, kind.path)
+			held, err := injectedInto(o, kind.Path)
 			if l[LabelRev] != "" || l[LabelPodInject] != "" || held != "" {
 				out = append(out, Template{Owner: cluster.RefOf(o), Labels: l, Injected: held})
 			}

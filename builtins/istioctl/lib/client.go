@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"istio.io/istio/pkg/kube"
+	"istio.io/istio/pkg/kube/informerfactory"
 
 	"rutter.dev/rutter/runtime/cluster"
 )
@@ -29,6 +30,7 @@ type session struct {
 	kube.CLIClient
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	caches *caches // nil until there is a client
 
 	mu   sync.Mutex
 	last error // of the last request that failed
@@ -61,8 +63,12 @@ func newSession(ctx context.Context, rc *rest.Config, revision string, timeout t
 		return nil, fmt.Errorf("istio client: %T is no CLI client", client)
 	}
 	s.CLIClient = kube.WithRevision(revision)(cli)
+	s.caches = &caches{InformerFactory: s.CLIClient.Informers()}
 	return s, nil
 }
+
+// Informers are the client's, of which the session knows what they hold.
+func (s *session) Informers() informerfactory.InformerFactory { return s.caches }
 
 // begin makes the session's context. It ends with the caller's, but is no child
 // of it: goroutines that the precheck command leaves behind hold the session as
@@ -76,8 +82,13 @@ func (s *session) begin(ctx context.Context, timeout time.Duration) {
 	context.AfterFunc(s.ctx, func() { unlink() })
 }
 
-// close ends the session's requests.
-func (s *session) close() { s.cancel(context.Canceled) }
+// close ends the session's requests, and lets go of what they brought.
+func (s *session) close() {
+	s.cancel(context.Canceled)
+	if s.caches != nil {
+		go s.caches.empty() // an informer may be resting between two tries
+	}
+}
 
 // endedEarly is what RunAndWait panics with; see there.
 type endedEarly struct{}

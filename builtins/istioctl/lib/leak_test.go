@@ -8,8 +8,12 @@ import (
 	"time"
 	"weak"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/rest"
+
+	"istio.io/istio/pkg/kube/kclient"
 
 	"rutter.dev/rutter/runtime/sim/mesh"
 )
@@ -46,6 +50,31 @@ func precheckOnce(t *testing.T, rc *rest.Config) (weak.Pointer[held], weak.Point
 		t.Fatal(err)
 	}
 	return weak.Make(h), weak.Make(who)
+}
+
+// Nor do they hold the pods of the mesh, which the client had in its cache.
+func TestASessionEmptiesItsCaches(t *testing.T) {
+	guardHome(t)
+	spec := mesh.Default()
+	spec.Workloads = 2
+	c := simulated(t, NewInjector(), spec)
+	s, err := newSession(t.Context(), c.Config(), "default", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pods := kclient.New[*corev1.Pod](s)
+	s.RunAndWait(nil)
+	if len(pods.List("", labels.Everything())) == 0 {
+		t.Fatal("the session saw no pods")
+	}
+	s.close()
+	deadline := time.Now().Add(20 * time.Second)
+	for n := -1; n != 0; n = len(pods.List("", labels.Everything())) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the session is closed and holds %d pods", n)
+		}
+		runtime.Gosched()
+	}
 }
 
 // What the API server warns of goes where the caller's own client says it to.

@@ -37,8 +37,8 @@ type PrecheckOptions struct {
 // not errors; an error means that the precheck could not be completed.
 //
 // It reads, and asks for its own permissions (SelfSubjectAccessReview). A few
-// idle goroutines of the library, with what they cached, stay behind for each
-// call: its command never ends them.
+// idle goroutines of the library stay behind for each call, because its command
+// never ends them; what they cached does not.
 func Precheck(ctx context.Context, rc *rest.Config, opts PrecheckOptions) ([]Message, error) {
 	if opts.IstioNamespace == "" {
 		opts.IstioNamespace = IstioNamespace

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/pmezard/go-difflib/difflib"
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v2"
 
 	"rutter.dev/rutter/runtime/cluster"
 )
@@ -51,6 +51,8 @@ func name(ref cluster.Ref, o *cluster.Object, which string) string {
 	return ref.String() + " (" + which + ")"
 }
 
+// lines are an object as YAML. It goes to the encoder as it is: by way of JSON, as
+// sigs.k8s.io/yaml does for the sake of struct tags, it would be parsed again first.
 func lines(o *cluster.Object) ([]string, error) {
 	if o == nil {
 		return nil, nil

@@ -74,6 +74,8 @@ type app struct {
 	hard  context.Context
 	color string
 	state string
+	// at is what names the cluster, with --state cluster: flags as they were typed.
+	at []string
 }
 
 func (a *app) root() *cobra.Command {
@@ -188,7 +190,9 @@ func (a *app) look(stream any) view.Options {
 			width = w
 		}
 	}
-	return view.OptionsFor(a.env, stream, a.color, width)
+	o := view.OptionsFor(a.env, stream, a.color, width)
+	o.Runs = findRuns{a}
+	return o
 }
 
 func isTerminal(stream any) bool {

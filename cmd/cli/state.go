@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -36,6 +38,27 @@ func (a *app) stateRoot() (string, error) {
 	return root, nil
 }
 
+// findRuns is what has to be typed after a run's name so that it is found again.
+type findRuns struct{ a *app }
+
+// String implements fmt.Stringer.
+func (f findRuns) String() string {
+	if f.a.state == "" {
+		return ""
+	}
+	return strings.Join(append([]string{"--state", typed(f.a.state)}, f.a.at...), " ")
+}
+
+// typed is s as it is typed into a shell.
+func typed(s string) string {
+	if plainWord.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+var plainWord = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
+
 // stateAt is where journals are: the folder, or the cluster that t names.
 type stateAt struct {
 	fs      journal.FS
@@ -51,6 +74,11 @@ func (a *app) stateAt(ctx context.Context, t *target) (*stateAt, error) {
 	}
 	if t.Sim != "" {
 		return nil, diag.Usagef("--state cluster", "a simulated cluster is a file beside the run; there is nothing to hand over")
+	}
+	for _, f := range [][2]string{{"--context", t.Context}, {"--kubeconfig", t.Kubeconfig}} {
+		if f[1] != "" {
+			a.at = append(a.at, f[0], typed(f[1]))
+		}
 	}
 	r, err := a.reach(ctx, t, "", nil)
 	if err != nil {

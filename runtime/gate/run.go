@@ -21,7 +21,7 @@ var precheckPassed = &Gate{
 				target = version
 			}
 		}
-		if target == "" {
+		if target == "" || run.Rollback { // it goes where the mesh was; there is no step in it to call a precheck
 			return nil, nil
 		}
 		for _, p := range slices.Backward(run.Facts.Prechecks) { // the latest counts

@@ -40,7 +40,7 @@ var versionPath = &Gate{
 		if err != nil {
 			return nil, fmt.Errorf("target version %q: %w", target, err)
 		}
-		if run.From != "" {
+		if run.From != "" && !run.Rollback { // a rollback's path is the upgrade's, the other way
 			from, err := semver.NewVersion(run.From)
 			if err != nil {
 				return nil, fmt.Errorf("installed version %q: %w", run.From, err)

@@ -71,7 +71,7 @@ func (p *palette) layout(err error) []string {
 		out = append(out, p.table(refusal.Findings)...)
 		out = append(out, "")
 	}
-	for _, f := range []struct{ word, text string }{{"expected", d.Expect}, {"changed", d.Changed}, {"next", d.Next}} {
+	for _, f := range []struct{ word, text string }{{"expected", d.Expect}, {"changed", d.Changed}, {"next", p.o.advice(d.Next)}} {
 		if f.text == "" {
 			continue
 		}
@@ -197,7 +197,7 @@ func (p *palette) table(fs []gate.Finding) []string {
 			text = append(text, "expected "+event.CleanLine(g.Expect))
 		}
 		if g.Next != "" {
-			text = append(text, "next: "+event.CleanLine(g.Next))
+			text = append(text, "next: "+event.CleanLine(p.o.advice(g.Next)))
 		}
 		for _, t := range text {
 			for _, s := range Wrap(t, p.o.Width-len(indent)) {

@@ -255,7 +255,7 @@ func (l *lines) findings(in string, b *event.Findings) []string {
 			out = append(out, in+"  expected "+event.CleanLine(g.Expect))
 		}
 		if g.Next != "" {
-			out = append(out, in+"  next: "+event.CleanLine(g.Next))
+			out = append(out, in+"  next: "+event.CleanLine(l.o.advice(g.Next)))
 		}
 	}
 	return out
@@ -364,7 +364,7 @@ func (l *lines) runEnded(b *event.RunEnded) []string {
 	}
 	out := []string{sign + " " + fields(l.strong.Sprint("run "+b.Run+" "+b.Status), paint(l.bad, l.once(b.Error)), counts(b.Counts), l.took(b.Duration))}
 	if b.Next != "" {
-		out = append(out, "  next: "+b.Next)
+		out = append(out, "  next: "+l.o.advice(b.Next))
 	}
 	return out
 }

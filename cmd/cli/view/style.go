@@ -6,6 +6,7 @@ package view
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -27,6 +28,22 @@ type Options struct {
 	Live bool
 	// Width is the number of columns; 0 means that lines are never wrapped or cut.
 	Width int
+	// Runs says what a command needs to find this command's runs again, such as
+	// "--state cluster"; "" where runs are by default. It is asked when there is
+	// advice to give, and may be nil.
+	Runs fmt.Stringer
+}
+
+// aboutARun matches a command that names a run, in advice.
+var aboutARun = regexp.MustCompile(`\brutter (?:resume|rollback|show) \d{8}-\d{6}-[a-z0-9]+`)
+
+// advice is what to type next, so that it can be typed: with what it takes to find
+// the run that it names.
+func (o Options) advice(next string) string {
+	if o.Runs == nil || o.Runs.String() == "" {
+		return next
+	}
+	return aboutARun.ReplaceAllStringFunc(next, func(cmd string) string { return cmd + " " + o.Runs.String() })
 }
 
 // OptionsFor reads the options for a stream off the environment. colorFlag is

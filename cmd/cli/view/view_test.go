@@ -236,6 +236,29 @@ func TestErrors(t *testing.T) {
 	golden(t, "errors.txt", b.String())
 }
 
+type somewhere string
+
+func (s somewhere) String() string { return string(s) }
+
+// Advice that names a run can be typed as it stands, wherever the run is.
+func TestAdviceFindsTheRun(t *testing.T) {
+	const run = "20260101-000000-ab3d"
+	for next, want := range map[string]string{
+		"rutter resume " + run + " --approve NAME":                                     "rutter resume " + run + " --state cluster --approve NAME",
+		"look, then rutter rollback " + run + ", or rutter show " + run + " on host a": "look, then rutter rollback " + run + " --state cluster, or rutter show " + run + " --state cluster on host a",
+		"rutter run it again": "rutter run it again",
+	} {
+		if got := (Options{Runs: somewhere("--state cluster")}).advice(next); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", next, got, want)
+		}
+		for _, o := range []Options{{}, {Runs: somewhere("")}} {
+			if got := o.advice(next); got != next {
+				t.Errorf("%s: got %s", next, got)
+			}
+		}
+	}
+}
+
 func TestOptions(t *testing.T) {
 	for _, c := range []struct {
 		env  map[string]string

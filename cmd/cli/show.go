@@ -34,7 +34,7 @@ func (a *app) showCmd() *cobra.Command {
 			}
 			switch output {
 			case "", "json":
-				return a.show(store, id, output == "json")
+				return a.show(at, store, id, output == "json")
 			}
 			return diag.Usagef("--output "+output, "unknown format; expected json")
 		},
@@ -44,8 +44,10 @@ func (a *app) showCmd() *cobra.Command {
 	return cmd
 }
 
-func (a *app) show(store *journal.Store, id string, raw bool) error {
+func (a *app) show(at *stateAt, store *journal.Store, id string, raw bool) error {
 	n := 0
+	var bad []error
+	verified := map[string]bool{}
 	for rec, err := range store.Read(id) {
 		if errors.Is(err, journal.ErrNewer) {
 			return unopened(id, fmt.Errorf("run %s: %w", id, err))
@@ -61,19 +63,35 @@ func (a *app) show(store *journal.Store, id string, raw bool) error {
 			}
 		}
 		n++
+		body, err := rec.Decode()
+		if err != nil {
+			return fmt.Errorf("run %s: %w", id, err)
+		}
+		for _, digest := range journal.Kept(body) {
+			if verified[digest] {
+				continue
+			}
+			verified[digest] = true
+			if err := store.Verify(id, digest); err != nil {
+				bad = append(bad, fmt.Errorf("record %d (%s): %w", rec.Seq, rec.Type, err))
+			}
+		}
 		if raw {
 			if _, err := fmt.Fprintf(a.env.Stdout, "{\"seq\":%d,\"time\":%q,\"type\":%q,\"body\":%s}\n", rec.Seq, rec.Time.Format(time.RFC3339Nano), rec.Type, rec.Body); err != nil {
 				return err
 			}
 			continue
 		}
-		body, err := rec.Decode()
-		if err != nil {
-			return fmt.Errorf("run %s: %w", id, err)
-		}
 		if err := showRecord(a.env.Stdout, rec, body); err != nil {
 			return err
 		}
+	}
+	if len(bad) > 0 {
+		more := ""
+		if len(bad) > 1 {
+			more = fmt.Sprintf(", and %d more", len(bad)-1)
+		}
+		return unkept(fmt.Errorf("run %s: all %d records are as they were written; what they keep is not: %w%s", id, n, bad[0], more), at, store.Dir(id))
 	}
 	return a.talk("%d records, all verified", n)
 }

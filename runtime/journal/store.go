@@ -83,6 +83,14 @@ func (s *Store) Read(run string) iter.Seq2[Record, error] {
 	}
 }
 
+// Verify reads a blob of a run and says what is wrong with it: errors match
+// fs.ErrNotExist or ErrDamaged.
+func (s *Store) Verify(run, digest string) error {
+	b := blobs{fs: s.fs, dir: filepath.Join(s.Dir(run), blobsName)}
+	_, err := b.Get(digest)
+	return err
+}
+
 // Summary is a run as "rutter runs" shows it.
 type Summary struct {
 	Run        string    `json:"run"`

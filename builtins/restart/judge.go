@@ -107,10 +107,15 @@ func (d *driver) evict(it *item, late bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if it.evicted > 0 && (alive(pods, it.t.Old[it.evicted-1].UID) || ready < s.pods) {
+	last, leaving := it.t.Replaced, false
+	if it.evicted > 0 {
+		old := it.t.Old[it.evicted-1]
+		last, leaving = old.Name, alive(pods, old.UID)
+	}
+	if last != "" && (leaving || ready < s.pods) {
 		if late {
 			return false, d.lost(it, fmt.Sprintf("%d of %d pods ready %s after pod %s was evicted",
-				ready, s.pods, d.lim.timeout, it.t.Old[it.evicted-1].Name), own)
+				ready, s.pods, d.lim.timeout, last), own)
 		}
 		return false, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -46,8 +47,11 @@ type target struct {
 	Budgets  []string    `json:"budgets,omitempty"` // PodDisruptionBudgets that select its pods
 	Mark     string      `json:"mark,omitempty"`    // the restart annotation's value, for a roll
 	Old      []oldPod    `json:"old,omitempty"`     // to be evicted, in this order
-	Effects  []int       `json:"effects"`           // indexes into the plan's effects
-	Wave     string      `json:"wave"`
+	// Replaced is the last pod that an earlier execution of the step evicted, which
+	// may have no successor that is ready yet.
+	Replaced string `json:"replaced,omitempty"`
+	Effects  []int  `json:"effects"` // indexes into the plan's effects
+	Wave     string `json:"wave"`
 }
 
 type oldPod struct {
@@ -148,7 +152,7 @@ func (p *planner) target(w wish, o *cluster.Object, budgets []mesh.Budget) (*tar
 		if t.Old, err = p.oldPods(t, w.nodes); err != nil {
 			return nil, "", err
 		}
-		if len(w.nodes) > 0 && len(t.Old) == 0 {
+		if len(w.nodes) > 0 && len(t.Old) == 0 && t.Replaced == "" {
 			return nil, "it has no pod on " + strings.Join(w.nodes, ", "), nil
 		}
 		return t, "", nil
@@ -159,8 +163,60 @@ func (p *planner) target(w wish, o *cluster.Object, budgets []mesh.Budget) (*tar
 			Expect: "updateStrategy.type OnDelete where nodes are named", Next: "apply it with OnDelete first, then restart it node by node",
 		}
 	}
+	if p.restarted(w, o) {
+		return nil, "this step has restarted it before it failed", nil
+	}
 	t.Mark = markOf(p.c.Run.ID, o)
 	return t, "", nil
+}
+
+// restarted reports whether this step restarted a workload already, in an execution
+// that failed later, and it came up. One whose proxies are looked at is in the plan
+// only while they are old, whatever was restarted before.
+func (p *planner) restarted(w wish, o *cluster.Object) bool {
+	mark := marked(o)
+	if w.to != "" || p.c.Made == nil || !strings.HasPrefix(mark, p.c.Run.ID+"/g") {
+		return false
+	}
+	if ready, _, _ := cluster.Ready(o); !ready {
+		return false
+	}
+	return p.c.Made(func(e *effect.Effect) bool {
+		return e.Verb == effect.Patch && e.Ref.ID() == w.ref.ID() && strings.Contains(string(e.Body), strconv.Quote(mark))
+	})
+}
+
+// replaced is restarted for a pod: the name of the evicted one in whose place o was
+// made, or "". It need not be ready; that is waited for.
+func (p *planner) replaced(t *target, o *cluster.Object) (evicted string) {
+	if t.To != "" || p.c.Made == nil {
+		return ""
+	}
+	p.c.Made(func(e *effect.Effect) bool {
+		if e.Verb != effect.Evict || e.Ref.Namespace != o.GetNamespace() || e.UID == string(o.GetUID()) || e.Before == nil {
+			return false
+		}
+		by, has := cluster.ControllerOf(o)
+		was, had := cluster.ControllerOf(e.Before)
+		if !has || !had || by != was {
+			return false
+		}
+		// A StatefulSet gives the pod its name again, a DaemonSet its node.
+		if e.Ref.Name != o.GetName() && (t.Ref.Kind != "DaemonSet" || text(e.Before, "spec", "nodeName") != text(o, "spec", "nodeName")) {
+			return false
+		}
+		evicted = e.Ref.Name
+		return true
+	})
+	return evicted
+}
+
+func marked(o *cluster.Object) string {
+	mark, _, err := unstructured.NestedString(o.Object, "spec", "template", "metadata", "annotations", effect.AnnotationRestart)
+	if err != nil {
+		return ""
+	}
+	return mark
 }
 
 // markOf is the mark of a restart by this run. The generation makes it differ
@@ -169,8 +225,7 @@ func (p *planner) target(w wish, o *cluster.Object, budgets []mesh.Budget) (*tar
 // mark: a plan that is made again after an interruption means the same restart,
 // not another one.
 func markOf(run string, o *cluster.Object) string {
-	mark, _, err := unstructured.NestedString(o.Object, "spec", "template", "metadata", "annotations", effect.AnnotationRestart)
-	if err == nil && strings.HasPrefix(mark, run+"/g") {
+	if mark := marked(o); strings.HasPrefix(mark, run+"/g") {
 		if ready, _, _ := cluster.Ready(o); !ready {
 			return mark
 		}
@@ -194,6 +249,10 @@ func (p *planner) oldPods(t *target, nodes []string) ([]oldPod, error) {
 			continue // was replaced since
 		}
 		if len(nodes) > 0 && !slices.Contains(nodes, text(o, "spec", "nodeName")) {
+			continue
+		}
+		if was := p.replaced(t, o); was != "" {
+			t.Replaced = was
 			continue
 		}
 		out = append(out, oldPod{o.GetName(), string(o.GetUID())})

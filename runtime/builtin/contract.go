@@ -77,6 +77,11 @@ type Call struct {
 	Facts *effect.Facts
 	// Note establishes a fact; it is journaled with this call's value.
 	Note func(effect.Fact)
+	// Made reports whether an earlier execution of this step, which failed after
+	// it, made an effect like this, so that whoever plans the same once more
+	// leaves out what is done. Each effect is given to one asker only. Nil without
+	// an engine.
+	Made func(like func(*effect.Effect) bool) bool
 	// Emit tells the views what only this builtin knows: waves, diffs.
 	Emit func(event.Body)
 	// Progress tells the views how far a long read is.

@@ -52,6 +52,7 @@ func (e *Engine) call(t *starlark.Thread, f *frame, spec *builtin.Spec, facts *[
 		Ctx: f.asking(f.ctx, spec.Name), Env: e.envOf(f), Reader: e.readerOf(f), Blobs: e.o.Journal,
 		Run: builtin.RunInfo{ID: e.run.ID, From: e.run.From, To: e.run.To, Secrets: e.o.Sealer, Knowledge: e.o.Knowledge},
 		Pos: builtin.CallerPos(t), Thread: t, Host: e, Facts: e.run.Facts,
+		Made:     func(like func(*effect.Effect) bool) bool { return e.madeBefore(f, like) },
 		Emit:     func(b event.Body) { e.emit(f.path, b) },
 		Progress: func(done, total int, msg string) { e.progress(f, done, total, msg) },
 		Health:   e.health(f, spec), HealthEvery: e.healthEvery,

@@ -22,8 +22,10 @@ type frame struct {
 	path     string
 	ctx      context.Context
 	attempt  int
-	deadline time.Time // zero: none
-	calls    int       // number of the next builtin call
+	deadline time.Time       // zero: none
+	calls    int             // number of the next builtin call
+	began    uint64          // number of the StepStart of this execution
+	given    map[string]bool // effects of earlier executions that were asked for, by key
 	inner    map[string]bool
 	equals   map[string]int // occurrences of equal effects so far
 	attempts []*Attempted   // results that the script has yet to look at
@@ -35,7 +37,7 @@ type frame struct {
 }
 
 func (e *Engine) newFrame(parent *frame, path string, ctx context.Context) *frame {
-	f := &frame{parent: parent, path: path, ctx: ctx, inner: map[string]bool{}, equals: map[string]int{}}
+	f := &frame{parent: parent, path: path, ctx: ctx, inner: map[string]bool{}, equals: map[string]int{}, given: map[string]bool{}}
 	if parent != nil {
 		f.deadline, f.only = parent.deadline, parent.only
 	}

@@ -148,3 +148,20 @@ func parentPath(path string) string {
 	}
 	return ""
 }
+
+// madeBefore takes the oldest effect like this that an earlier execution of f's
+// step made.
+func (e *Engine) madeBefore(f *frame, like func(*effect.Effect) bool) bool {
+	var found *effectRecord
+	for _, r := range e.ledger.effects {
+		if r.step == f.path && r.seq < f.began && happened(r.status) && !r.undoes && !f.given[r.key] &&
+			(found == nil || r.seq < found.seq) && like(r.effect) {
+			found = r
+		}
+	}
+	if found == nil {
+		return false
+	}
+	f.given[found.key] = true
+	return true
+}

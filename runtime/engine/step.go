@@ -119,7 +119,7 @@ func (e *Engine) attemptStep(t *starlark.Thread, outer *frame, path string, atte
 		return nil, misuse(&diag.Error{Pos: builtin.CallerPos(t), Problem: fmt.Sprintf("undo of step %q cannot be recorded: %v", s.Name, err)})
 	}
 	start := &journal.StepStart{Path: path, Name: s.Name, Attempt: attempt, Args: e.argsDigest(s.Fn.Name(), s.Args, s.Kwargs), Undo: undo}
-	if _, err := e.append(start); err != nil {
+	if f.began, err = e.append(start); err != nil {
 		return nil, err
 	}
 	depth, began := depthOf(path), e.o.Env.Clock.Now()

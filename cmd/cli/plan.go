@@ -25,8 +25,7 @@ import (
 
 type planFlags struct {
 	target   target
-	sets     []string
-	params   string
+	given    given
 	root     string
 	output   string
 	html     string
@@ -58,8 +57,7 @@ stopped answering.`,
 	}
 	f.target.flags(cmd, true)
 	f.target.knowledgeFlag(cmd)
-	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "parameter, name=value (repeatable)")
-	cmd.Flags().StringVar(&f.params, "params", "", "YAML or JSON file of parameters; --set wins")
+	f.given.flags(cmd, "")
 	cmd.Flags().StringVar(&f.root, "root", "", "folder that the runbook may load from (default the nearest one above it with rutter.yaml or .git)")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "", "json or markdown (default text)")
 	cmd.Flags().StringVar(&f.html, "html", "", "write it as one HTML file, too, with the timeline drawn")
@@ -87,11 +85,11 @@ func (a *app) plan(ctx context.Context, f *planFlags, name string) error {
 	if err != nil {
 		return err
 	}
-	file, err := paramFile(f.params)
+	given, err := a.given(ctx, &f.given)
 	if err != nil {
 		return err
 	}
-	params, err := rb.Bind(f.sets, file)
+	params, err := rb.BindAll(given)
 	if err != nil {
 		return err
 	}
@@ -302,7 +300,7 @@ func (a *app) savedPlan(f *runFlags, args []string) (*plan.Plan, []byte, string,
 	if f.root == "" {
 		f.root = p.Runbook.Root
 	}
-	if f.params == "" && len(f.sets) == 0 {
+	if f.given.params == "" && len(f.given.sets) == 0 {
 		if err := json.Unmarshal(p.Params, &f.planParams); err != nil {
 			return nil, nil, "", fmt.Errorf("%s: parameters: %w", f.plan, err)
 		}

@@ -3,6 +3,7 @@ package seal
 import (
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +40,20 @@ func Commit(secret string, random io.Reader) (string, error) {
 	}
 	enc := base64.RawStdEncoding.EncodeToString
 	return fmt.Sprintf("%s:%d:%s:%s", commitScheme, commitCost, enc(salt), enc(sum)), nil
+}
+
+// stretchCost is less than commitCost: a plan's effects are asked for more often.
+const stretchCost = 13
+
+// Stretch is a digest of text that takes its time, so that whoever reads it can't
+// try a dictionary on what little of text he does not know. about is what it is of,
+// and no secret: of another the same text has another.
+func Stretch(about, text string) (string, error) {
+	sum, err := scrypt.Key([]byte(text), []byte(about), 1<<stretchCost, blockSize, 1, sumSize)
+	if err != nil {
+		return "", err
+	}
+	return commitScheme + ":" + hex.EncodeToString(sum), nil
 }
 
 // Committed reports whether commitment was made of secret.

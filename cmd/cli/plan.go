@@ -16,6 +16,7 @@ import (
 	"rutter.dev/rutter/builtins/istioctl/lib"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/plan"
 	"rutter.dev/rutter/runtime/sim/controllers"
@@ -93,7 +94,7 @@ func (a *app) plan(ctx context.Context, f *planFlags, name string) error {
 	if err != nil {
 		return err
 	}
-	known, err := f.target.known(a.env.Workdir)
+	known, err := f.target.known(ctx, a.env.Workdir)
 	if err != nil {
 		return err
 	}
@@ -227,7 +228,7 @@ func (a *app) planned(ctx context.Context, t *target, renderer *lib.Renderer, o 
 
 // offline makes a twin of a snapshot file.
 func (a *app) offline(path string, o twin.Options) (*twin.Twin, error) {
-	file, err := os.Open(path)
+	file, err := env.OpenFile(path)
 	if err != nil {
 		return nil, &diag.Error{Code: diag.Usage, Subject: "--offline " + path, Problem: "can't be read", Err: err, Changed: "nothing", Next: "rutter snapshot FILE"}
 	}
@@ -282,10 +283,13 @@ func (a *app) snapshot(ctx context.Context, t *target, path string) error {
 	return a.talk("%d objects of %s in %s", len(s.Objects), c.Context(), path)
 }
 
+// maxPlan bounds a saved plan, in bytes.
+const maxPlan = 1 << 30
+
 // savedPlan opens the file of --plan and takes from it what the flags do not
 // say: runbook and parameters.
-func (a *app) savedPlan(f *runFlags, args []string) (*plan.Plan, []byte, string, error) {
-	raw, err := os.ReadFile(f.plan)
+func (a *app) savedPlan(ctx context.Context, f *runFlags, args []string) (*plan.Plan, []byte, string, error) {
+	raw, err := env.ReadFile(ctx, f.plan, maxPlan)
 	if err != nil {
 		return nil, nil, "", &diag.Error{Code: diag.Usage, Subject: "--plan " + f.plan, Problem: "can't be read", Err: err, Changed: "nothing"}
 	}

@@ -191,7 +191,7 @@ func (a *app) rehearse(ctx context.Context, f *rbacFlags, name string) (*rehears
 	if err != nil {
 		return nil, err
 	}
-	known, err := f.target.known(a.env.Workdir)
+	known, err := f.target.known(ctx, a.env.Workdir)
 	if err != nil {
 		return nil, err
 	}

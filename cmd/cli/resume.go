@@ -259,7 +259,7 @@ func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal,
 	if err != nil {
 		return err
 	}
-	known, err := t.known(a.env.Workdir)
+	known, err := t.known(ctx, a.env.Workdir)
 	if err != nil {
 		return err
 	}

@@ -90,7 +90,7 @@ func (a *app) review(ctx context.Context, f *reviewFlags, older, newer string) e
 	if r.host, err = a.assemble(r.renderer); err != nil {
 		return err
 	}
-	if r.known, err = f.target.known(a.env.Workdir); err != nil {
+	if r.known, err = f.target.known(ctx, a.env.Workdir); err != nil {
 		return err
 	}
 	if r.given, err = a.given(ctx, &f.given); err != nil {

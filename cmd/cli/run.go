@@ -79,7 +79,7 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	var sealed []byte
 	name := ""
 	if f.plan != "" {
-		if saved, sealed, name, err = a.savedPlan(f, args); err != nil {
+		if saved, sealed, name, err = a.savedPlan(ctx, f, args); err != nil {
 			return err
 		}
 	} else {
@@ -151,7 +151,7 @@ func (a *app) load(ctx context.Context, h *host.Host, t *target, root string) (*
 
 // begin makes the run's folder, reaches the cluster and carries the run out.
 func (a *app) begin(ctx context.Context, f *runFlags, p *policy.Policy, renderer *lib.Renderer, sink event.Sink, carry func(host.Session) error) (err error) {
-	known, err := f.target.known(a.env.Workdir)
+	known, err := f.target.known(ctx, a.env.Workdir)
 	if err != nil {
 		return err
 	}

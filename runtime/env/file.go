@@ -12,10 +12,10 @@ import (
 // ErrTooLarge is wrapped by errors about a file of which there is more than is read.
 var ErrTooLarge = errors.New("is larger than is read")
 
-// ReadFile reads a file that somebody names, at most limit bytes of it. A pipe is
-// read as <(command) of a shell makes them; one that nobody writes to is empty, and
-// ctx ends the wait for what does not come. Devices are not read: some never end.
-func ReadFile(ctx context.Context, name string, limit int64) ([]byte, error) {
+// OpenFile opens a file that somebody names, to read it. It may be a pipe, as
+// <(command) of a shell makes them; one that nobody writes to is empty. Devices are
+// not opened: some never end. Closing the file ends a read that waits.
+func OpenFile(name string) (*os.File, error) {
 	// Without O_NONBLOCK to open a pipe is to wait for whoever writes to it, past
 	// every signal.
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -28,6 +28,16 @@ func ReadFile(ctx context.Context, name string, limit int64) ([]byte, error) {
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// ReadFile reads what OpenFile opens, at most limit bytes of it; ctx ends the wait
+// for what does not come.
+func ReadFile(ctx context.Context, name string, limit int64) ([]byte, error) {
+	f, err := OpenFile(name)
+	if err != nil {
+		return nil, err
 	}
 	b, err := ReadAll(ctx, f, limit)
 	return b, errors.Join(err, f.Close())

@@ -105,13 +105,13 @@ type Begin struct {
 	Params json.RawMessage `json:"params,omitempty"`
 	// Secrets are salted digests of the secret parameters that were given, by name.
 	Secrets    map[string]string `json:"secrets,omitempty"`
-	Context    string          `json:"context,omitempty"`    // kubeconfig context
-	ClusterUID string          `json:"clusterUID,omitempty"` // UID of kube-system
-	From       string          `json:"from,omitempty"`       // Istio version at the start
-	To         string          `json:"to,omitempty"`         // target Istio version
-	Rutter     string          `json:"rutter,omitempty"`     // version of rutter
-	Policy     string          `json:"policy,omitempty"`     // digest of the policy in force
-	Plan       string          `json:"plan,omitempty"`       // digest of the blob with the saved plan in force
+	Context    string            `json:"context,omitempty"`    // kubeconfig context
+	ClusterUID string            `json:"clusterUID,omitempty"` // UID of kube-system
+	From       string            `json:"from,omitempty"`       // Istio version at the start
+	To         string            `json:"to,omitempty"`         // target Istio version
+	Rutter     string            `json:"rutter,omitempty"`     // version of rutter
+	Policy     string            `json:"policy,omitempty"`     // digest of the policy in force
+	Plan       string            `json:"plan,omitempty"`       // digest of the blob with the saved plan in force
 	// Key is the public age key to which the run's Secrets are sealed.
 	Key string `json:"key,omitempty"`
 	// Lock is by what the process that began holds the mesh.

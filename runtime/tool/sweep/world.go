@@ -95,7 +95,7 @@ func (w *world) start(pl plan) (*process, error) {
 
 // resume takes the run up in another process.
 func (w *world) resume(pl plan) (*process, error) {
-	return w.again(pl, func(ctx context.Context, s host.Session) error { 
+	return w.again(pl, func(ctx context.Context, s host.Session) error {
 		return w.s.Host.ResumeWith(ctx, ctx, s, host.ResumeOptions{Recorded: true, Given: interp.Given{File: w.s.Params}})
 	})
 }

@@ -19,7 +19,7 @@ func getSpec() *builtin.Spec {
 	return builtin.NewRead(builtin.ReadDef[getArgs]{
 		Name: "kube.get",
 		Doc: "Reads one object. A missing one is an error; kube.exists asks without failing.\n" +
-			"A Secret comes without its material: its field digests tells values apart.",
+			"A Secret comes without its material: its field keys has their names.",
 		Example: `kube.get("deploy/istiod", namespace = "istio-system").status.readyReplicas`,
 		Returns: "object",
 		Do: func(c *builtin.Call, a *getArgs) (any, error) {

@@ -44,14 +44,18 @@ func resolve(ctx context.Context, r cluster.Reader, v starlark.Value, namespace 
 	return res.ResourceRef(namespace, object), nil
 }
 
-// shown is o as a runbook gets it: a Secret comes without its material, which
-// is replaced by digests that can be compared.
+// shown is o as a runbook gets it: a Secret comes without its material, of
+// which only the keys are there.
 func shown(o *cluster.Object) *value.Object {
 	if !manifest.HoldsMaterial(o) {
 		return value.FromUnstructured(o)
 	}
 	n := manifest.Mask(o)
-	n.Object["digests"] = manifest.SecretDigests(o)
+	keys := []any{}
+	for _, k := range manifest.Keys(o) {
+		keys = append(keys, k)
+	}
+	n.Object["keys"] = keys
 	delete(n.Object, "data")
 	delete(n.Object, "stringData")
 	return value.FromUnstructured(n)

@@ -200,7 +200,8 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// interrupts gives the contexts that the first and the second signal end. A
+// interrupts gives the contexts that the first and the second signal end; a third
+// one ends the process where it stands. A
 // closed terminal sends SIGHUP.
 func interrupts() (soft, hard context.Context, stop func()) {
 	soft, endSoft := context.WithCancel(context.Background())
@@ -222,6 +223,9 @@ func interrupts() (soft, hard context.Context, stop func()) {
 			endSoft()
 			if n == 2 {
 				endHard()
+				// Where something waits that no context ends, a third one is the
+				// system's own: what is in the journal can be resumed.
+				signal.Reset(os.Interrupt, syscall.SIGTERM)
 			}
 		}
 	}()

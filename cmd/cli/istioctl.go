@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"rutter.dev/rutter/builtins/istioctl/lib"
+	"rutter.dev/rutter/runtime/cluster"
 )
 
 // istioctlCmd runs istioctl's own commands, with its own flags, output, errors
@@ -24,11 +27,21 @@ goes through a runbook, and so through the gates and the journal.`,
 			if err := lib.Setup(); err != nil {
 				return err
 			}
-			code := lib.Command(cmd.Context(), lib.Streams{In: a.env.Stdin, Out: a.env.Stdout, Err: a.env.Stderr}, args)
+			code := lib.Command(cmd.Context(), lib.Streams{In: a.env.Stdin, Out: a.env.Stdout, Err: a.env.Stderr, May: a.mayReach}, args)
 			if code != 0 {
 				return exitError(code)
 			}
 			return nil
 		},
 	}
+}
+
+// mayReach refuses a kubeconfig that would run a program which may not be run. What
+// else is wrong with it istioctl says in its own words.
+func (a *app) mayReach(kubeconfig, context string) error {
+	_, _, err := cluster.Config(cluster.Options{Kubeconfig: kubeconfig, Context: context, Getenv: a.env.Getenv, Clock: a.env.Clock})
+	if errors.Is(err, cluster.ErrPlugin) {
+		return err
+	}
+	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"rutter.dev/rutter/cmd/cli/view"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/knowledge"
 	"rutter.dev/rutter/runtime/sim/mesh"
 )
@@ -28,7 +28,7 @@ func (t *target) knowledgeFlag(cmd *cobra.Command) {
 
 // known is what is known of Istio's releases, with the file of --knowledge. The
 // file's name becomes absolute, for a resume from another folder.
-func (t *target) known(workdir string) (*knowledge.Base, error) {
+func (t *target) known(ctx context.Context, workdir string) (*knowledge.Base, error) {
 	base, err := knowledge.Default()
 	if err != nil || t.Knowledge == "" {
 		return base, err
@@ -36,7 +36,7 @@ func (t *target) known(workdir string) (*knowledge.Base, error) {
 	if !filepath.IsAbs(t.Knowledge) {
 		t.Knowledge = filepath.Join(workdir, t.Knowledge)
 	}
-	text, err := os.ReadFile(t.Knowledge)
+	text, err := env.ReadFile(ctx, t.Knowledge, maxGiven)
 	if err != nil {
 		return nil, &diag.Error{Code: diag.Usage, Subject: "--knowledge " + t.Knowledge, Problem: "cannot be read", Err: err, Changed: "nothing"}
 	}
@@ -77,8 +77,8 @@ notes, and adds versions that are newer than this rutter:
   rutter knowledge show istio-1.27-native-sidecars
   rutter knowledge diff 1.29 1.31 --context prod`,
 		Args: noSuchCommand,
-		RunE: func(*cobra.Command, []string) error {
-			k, err := t.known(a.env.Workdir)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			k, err := t.known(cmd.Context(), a.env.Workdir)
 			if err != nil {
 				return err
 			}
@@ -134,8 +134,8 @@ func (a *app) knowledgeShowCmd() *cobra.Command {
 		Use:   "show ID",
 		Short: "Show one upgrade note: what changes, what to do, and where it is written",
 		Args:  exactly(1, 1, "the id of a note (rutter knowledge lists them)"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			k, err := t.known(a.env.Workdir)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			k, err := t.known(cmd.Context(), a.env.Workdir)
 			if err != nil {
 				return err
 			}
@@ -145,8 +145,8 @@ func (a *app) knowledgeShowCmd() *cobra.Command {
 			}
 			return a.printed(output, n, func(w io.Writer) error { return showNote(w, n) })
 		},
-		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			k, err := t.known(a.env.Workdir)
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			k, err := t.known(cmd.Context(), a.env.Workdir)
 			if err != nil || len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
@@ -239,7 +239,7 @@ func (a *app) knowledgeDiff(ctx context.Context, t *target, fromText, toText str
 	if vs[1].LessThan(vs[0]) {
 		return &diag.Error{Code: diag.Usage, Subject: fromText + " " + toText, Problem: "the second is older than the first", Next: "rutter knowledge diff " + toText + " " + fromText}
 	}
-	k, err := t.known(a.env.Workdir)
+	k, err := t.known(ctx, a.env.Workdir)
 	if err != nil {
 		return err
 	}

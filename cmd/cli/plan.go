@@ -16,6 +16,7 @@ import (
 	"rutter.dev/rutter/builtins/istioctl/lib"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/plan"
 	"rutter.dev/rutter/runtime/sim/controllers"
@@ -25,8 +26,7 @@ import (
 
 type planFlags struct {
 	target   target
-	sets     []string
-	params   string
+	given    given
 	root     string
 	output   string
 	html     string
@@ -58,8 +58,7 @@ stopped answering.`,
 	}
 	f.target.flags(cmd, true)
 	f.target.knowledgeFlag(cmd)
-	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "parameter, name=value (repeatable)")
-	cmd.Flags().StringVar(&f.params, "params", "", "YAML or JSON file of parameters; --set wins")
+	f.given.flags(cmd, "")
 	cmd.Flags().StringVar(&f.root, "root", "", "folder that the runbook may load from (default the nearest one above it with rutter.yaml or .git)")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "", "json or markdown (default text)")
 	cmd.Flags().StringVar(&f.html, "html", "", "write it as one HTML file, too, with the timeline drawn")
@@ -87,15 +86,15 @@ func (a *app) plan(ctx context.Context, f *planFlags, name string) error {
 	if err != nil {
 		return err
 	}
-	file, err := paramFile(f.params)
+	given, err := a.given(ctx, &f.given)
 	if err != nil {
 		return err
 	}
-	params, err := rb.Bind(f.sets, file)
+	params, err := rb.BindAll(given)
 	if err != nil {
 		return err
 	}
-	known, err := f.target.known(a.env.Workdir)
+	known, err := f.target.known(ctx, a.env.Workdir)
 	if err != nil {
 		return err
 	}
@@ -229,7 +228,7 @@ func (a *app) planned(ctx context.Context, t *target, renderer *lib.Renderer, o 
 
 // offline makes a twin of a snapshot file.
 func (a *app) offline(path string, o twin.Options) (*twin.Twin, error) {
-	file, err := os.Open(path)
+	file, err := env.OpenFile(path)
 	if err != nil {
 		return nil, &diag.Error{Code: diag.Usage, Subject: "--offline " + path, Problem: "can't be read", Err: err, Changed: "nothing", Next: "rutter snapshot FILE"}
 	}
@@ -284,10 +283,13 @@ func (a *app) snapshot(ctx context.Context, t *target, path string) error {
 	return a.talk("%d objects of %s in %s", len(s.Objects), c.Context(), path)
 }
 
+// maxPlan bounds a saved plan, in bytes.
+const maxPlan = 1 << 30
+
 // savedPlan opens the file of --plan and takes from it what the flags do not
 // say: runbook and parameters.
-func (a *app) savedPlan(f *runFlags, args []string) (*plan.Plan, []byte, string, error) {
-	raw, err := os.ReadFile(f.plan)
+func (a *app) savedPlan(ctx context.Context, f *runFlags, args []string) (*plan.Plan, []byte, string, error) {
+	raw, err := env.ReadFile(ctx, f.plan, maxPlan)
 	if err != nil {
 		return nil, nil, "", &diag.Error{Code: diag.Usage, Subject: "--plan " + f.plan, Problem: "can't be read", Err: err, Changed: "nothing"}
 	}
@@ -302,7 +304,7 @@ func (a *app) savedPlan(f *runFlags, args []string) (*plan.Plan, []byte, string,
 	if f.root == "" {
 		f.root = p.Runbook.Root
 	}
-	if f.params == "" && len(f.sets) == 0 {
+	if f.given.params == "" && len(f.given.sets) == 0 {
 		if err := json.Unmarshal(p.Params, &f.planParams); err != nil {
 			return nil, nil, "", fmt.Errorf("%s: parameters: %w", f.plan, err)
 		}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh/agent"
 
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/plan"
 	"rutter.dev/rutter/runtime/policy"
 	"rutter.dev/rutter/runtime/signature"
@@ -35,19 +36,19 @@ SSH_AUTH_SOCK holds. A policy with planSigners runs only plans that one of them 
 			if key == "" {
 				return diag.Usagef(cmd.CommandPath(), "--key says with which key")
 			}
-			return a.planSign(args[0], key)
+			return a.planSign(cmd.Context(), args[0], key)
 		},
 	}
 	cmd.Flags().StringVar(&key, "key", "", "SSH key to sign with")
 	return cmd
 }
 
-func (a *app) planSign(path, keyFile string) error {
-	p, raw, err := planFile(path)
+func (a *app) planSign(ctx context.Context, path, keyFile string) error {
+	p, raw, err := planFile(ctx, path)
 	if err != nil {
 		return err
 	}
-	data, err := os.ReadFile(keyFile)
+	data, err := env.ReadFile(ctx, keyFile, maxGiven)
 	if err != nil {
 		return &diag.Error{Code: diag.Usage, Subject: "--key " + keyFile, Problem: "can't be read", Err: err, Changed: "nothing"}
 	}
@@ -112,7 +113,7 @@ plan or the policy can't be used.`,
 }
 
 func (a *app) planVerify(ctx context.Context, t *target, root, path string) error {
-	pl, raw, err := planFile(path)
+	pl, raw, err := planFile(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -141,8 +142,8 @@ func (a *app) planVerify(ctx context.Context, t *target, root, path string) erro
 }
 
 // planFile reads a saved plan, and its bytes.
-func planFile(path string) (*plan.Plan, []byte, error) {
-	raw, err := os.ReadFile(path)
+func planFile(ctx context.Context, path string) (*plan.Plan, []byte, error) {
+	raw, err := env.ReadFile(ctx, path, maxPlan)
 	if err != nil {
 		return nil, nil, &diag.Error{Code: diag.Usage, Subject: path, Problem: "can't be read", Err: err, Changed: "nothing"}
 	}

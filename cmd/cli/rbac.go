@@ -30,8 +30,7 @@ import (
 
 type rbacFlags struct {
 	target     target
-	sets       []string
-	params     string
+	given      given
 	root       string
 	name       string
 	output     string
@@ -81,8 +80,7 @@ these are all of that namespace.`,
 	fs.StringVar(&f.target.Policy, "policy", "", policyUsage)
 	fs.StringVar(&f.target.As, "as", "", "user that runs will impersonate: the roles are for them, and one for who impersonates is added")
 	fs.StringArrayVar(&f.target.AsGroups, "as-group", nil, "group to impersonate (repeatable)")
-	fs.StringArrayVar(&f.sets, "set", nil, "parameter, name=value (repeatable)")
-	fs.StringVar(&f.params, "params", "", "YAML or JSON file of parameters; --set wins")
+	f.given.flags(cmd, "")
 	fs.StringVar(&f.root, "root", "", "folder that the runbook may load from (default the nearest one above it with rutter.yaml or .git)")
 	fs.StringVar(&f.name, "name", "", "name of the roles (default rutter-RUNBOOK)")
 	fs.StringVarP(&f.output, "output", "o", "yaml", "yaml, with comments, or json")
@@ -193,7 +191,7 @@ func (a *app) rehearse(ctx context.Context, f *rbacFlags, name string) (*rehears
 	if err != nil {
 		return nil, err
 	}
-	known, err := f.target.known(a.env.Workdir)
+	known, err := f.target.known(ctx, a.env.Workdir)
 	if err != nil {
 		return nil, err
 	}
@@ -319,11 +317,11 @@ func (a *app) bind(ctx context.Context, h *host.Host, f *rbacFlags, name string)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	file, err := paramFile(f.params)
+	given, err := a.given(ctx, &f.given)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	params, err := rb.Bind(f.sets, file)
+	params, err := rb.BindAll(given)
 	return rb, params, p, err
 }
 

@@ -44,7 +44,7 @@ func newRoleBench(t *testing.T) *roleBench {
 		Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: io.Discard, IsTerminal: func(any) bool { return false }, Workdir: t.TempDir(),
 	}
 	b := &roleBench{a: &app{env: e, hard: t.Context()}, renderer: lib.NewRenderer("")}
-	b.flags.sets = []string{"to=1.31.0"}
+	b.flags.given.sets = []string{"to=1.31.0"}
 	var err error
 	if b.mesh, _, err = b.a.simulate(t.Context(), "mesh,workloads=10,namespaces=3,on-delete=1", "", b.renderer, mesh.NewIstiods()); err != nil {
 		t.Fatal(err)

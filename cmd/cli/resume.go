@@ -22,8 +22,7 @@ import (
 
 type resumeFlags struct {
 	takeUp   takeUp
-	sets     []string
-	params   string
+	given    given
 	adopt    bool
 	recorded bool
 }
@@ -56,7 +55,8 @@ func (a *app) resumeCmd() *cobra.Command {
 Finished steps return their recorded values. A change whose outcome is not known
 is looked up in the cluster, never blindly repeated. What others have changed
 since of what the run did is shown first. What runs is the runbook as it was when
-the run began, with its parameters. Where the runbook, a parameter or rutter itself
+the run began, with its parameters; those that are secret are not in the journal and
+have to be given again, the same. Where the runbook, a parameter or rutter itself
 has changed since, the difference is shown and nothing is done: --recorded goes on
 with what was recorded, --adopt with what is there now, if it takes the same way
 through everything that is done already. A run that was given to a rollback goes
@@ -67,8 +67,7 @@ on with that.`,
 	f.takeUp.flags(cmd)
 	cmd.Flags().BoolVar(&f.adopt, "adopt", false, "go on with the runbook and parameters as they are now, if they replay")
 	cmd.Flags().BoolVar(&f.recorded, "recorded", false, "go on with the runbook and parameters as they were recorded, whatever has changed")
-	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "parameter as it is now, name=value (repeatable); with --adopt")
-	cmd.Flags().StringVar(&f.params, "params", "", "YAML or JSON file of parameters as they are now; with --adopt")
+	f.given.flags(cmd, "; with --adopt, but for what is secret: that is always given again")
 	cmd.MarkFlagsMutuallyExclusive("adopt", "recorded")
 	return cmd
 }
@@ -109,8 +108,8 @@ func (a *app) resumeAsIs(ctx context.Context, f *resumeFlags, h *host.Host, s ho
 			Changed: "nothing by this command", Next: "rutter resume " + begin.Run + " --recorded, or rutter rollback and a new run",
 		}
 	}
-	ro := host.ResumeOptions{Sets: f.sets, Adopt: f.adopt, Recorded: f.recorded}
-	if ro.Params, err = paramFile(f.params); err != nil {
+	ro := host.ResumeOptions{Adopt: f.adopt, Recorded: f.recorded}
+	if ro.Given, err = a.given(ctx, &f.given); err != nil {
 		return err
 	}
 	if t.Runbook != "" && !f.recorded {
@@ -260,7 +259,7 @@ func (a *app) goOn(ctx context.Context, f *takeUp, t *target, j journal.Journal,
 	if err != nil {
 		return err
 	}
-	known, err := t.known(a.env.Workdir)
+	known, err := t.known(ctx, a.env.Workdir)
 	if err != nil {
 		return err
 	}

@@ -35,8 +35,7 @@ const reviewMesh = "mesh,workloads=12,namespaces=4,on-delete=1,bare-pods=1"
 type reviewFlags struct {
 	target target
 	meshes []string
-	sets   []string
-	params string
+	given  given
 	output string
 }
 
@@ -61,8 +60,7 @@ behaviour changed.`,
 	}
 	fs := cmd.Flags()
 	fs.StringArrayVar(&f.meshes, "sim", []string{reviewMesh}, "a simulated cluster to compare on: mesh[,istio=1.30.3,workloads=60,…], or a file or folder of YAML objects (repeatable)")
-	fs.StringArrayVar(&f.sets, "set", nil, "parameter, name=value (repeatable); one that a version does not have is left out for it")
-	fs.StringVar(&f.params, "params", "", "YAML or JSON file of parameters; --set wins")
+	f.given.flags(cmd, "; one that a version does not have is left out for it")
 	fs.StringVarP(&f.output, "output", "o", "", "json or markdown (default text)")
 	fs.StringVar(&f.target.Policy, "policy", "", policyUsage)
 	f.target.knowledgeFlag(cmd)
@@ -92,10 +90,10 @@ func (a *app) review(ctx context.Context, f *reviewFlags, older, newer string) e
 	if r.host, err = a.assemble(r.renderer); err != nil {
 		return err
 	}
-	if r.known, err = f.target.known(a.env.Workdir); err != nil {
+	if r.known, err = f.target.known(ctx, a.env.Workdir); err != nil {
 		return err
 	}
-	if r.params, err = paramFile(f.params); err != nil {
+	if r.given, err = a.given(ctx, &f.given); err != nil {
 		return err
 	}
 	changed := false
@@ -141,7 +139,7 @@ type reviewer struct {
 	host     *host.Host
 	renderer *lib.Renderer
 	known    *knowledge.Base
-	params   map[string]any  // of the file
+	given    interp.Given
 	had      map[string]bool // parameters that were given, and whether a version has them
 }
 
@@ -227,23 +225,28 @@ func (r *reviewer) compare(ctx context.Context, p pair, older, newer string) (*r
 
 // own are the parameters that a version has, of those that were given: the other
 // may have more.
-func (r *reviewer) own(rb *host.Runbook) ([]string, map[string]any) {
+func (r *reviewer) own(rb *host.Runbook) interp.Given {
 	has := func(name string) bool {
 		ok := slices.ContainsFunc(rb.Params, func(p *interp.Param) bool { return p.Name == name })
 		r.had[name] = r.had[name] || ok
 		return ok
 	}
-	sets := slices.DeleteFunc(slices.Clone(r.f.sets), func(set string) bool {
+	sets := slices.DeleteFunc(slices.Clone(r.given.Sets), func(set string) bool {
 		name, _, _ := strings.Cut(set, "=")
 		return !has(name)
 	})
-	own := map[string]any{}
-	for name, v := range r.params {
+	own := interp.Given{Sets: sets, Ask: r.given.Ask, Read: map[string]string{}, File: map[string]any{}}
+	for name, v := range r.given.File {
 		if has(name) {
-			own[name] = v
+			own.File[name] = v
 		}
 	}
-	return sets, own
+	for name, v := range r.given.Read {
+		if has(name) {
+			own.Read[name] = v
+		}
+	}
+	return own
 }
 
 // strange refuses a parameter that no version of any runbook has.
@@ -268,8 +271,7 @@ func (r *reviewer) rehearsed(ctx context.Context, world *sim.Cluster, t trouble,
 	if err != nil {
 		return review.Run{Err: err}, nil
 	}
-	sets, file := r.own(rb)
-	params, err := rb.Bind(sets, file)
+	params, err := rb.BindAll(r.own(rb))
 	if err != nil {
 		return review.Run{Err: err}, nil
 	}

@@ -19,7 +19,6 @@ import (
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/loader"
-	"rutter.dev/rutter/runtime/plain"
 	"rutter.dev/rutter/runtime/plan"
 	"rutter.dev/rutter/runtime/policy"
 	"rutter.dev/rutter/stdlib"
@@ -28,8 +27,7 @@ import (
 type runFlags struct {
 	target   target
 	answers  answers
-	sets     []string
-	params   string
+	given    given
 	watching watching
 	root     string
 	plan     string
@@ -65,8 +63,7 @@ runbook, 3 refused by a gate or not approved, 5 in doubt, 130 interrupted.`,
 	f.target.flags(cmd, true)
 	f.target.knowledgeFlag(cmd)
 	f.answers.flags(cmd)
-	cmd.Flags().StringArrayVar(&f.sets, "set", nil, "parameter, name=value (repeatable)")
-	cmd.Flags().StringVar(&f.params, "params", "", "YAML or JSON file of parameters; --set wins")
+	f.given.flags(cmd, "")
 	f.watching.flags(cmd)
 	cmd.Flags().StringVar(&f.root, "root", "", "folder that the runbook may load from (default the nearest one above it with rutter.yaml or .git)")
 	cmd.Flags().StringVar(&f.plan, "plan", "", "run this saved plan (rutter plan --save), and nothing that is not in it")
@@ -82,7 +79,7 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 	var sealed []byte
 	name := ""
 	if f.plan != "" {
-		if saved, sealed, name, err = a.savedPlan(f, args); err != nil {
+		if saved, sealed, name, err = a.savedPlan(ctx, f, args); err != nil {
 			return err
 		}
 	} else {
@@ -106,14 +103,14 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 			return err
 		}
 	}
-	file, err := paramFile(f.params)
+	given, err := a.given(ctx, &f.given)
 	if err != nil {
 		return err
 	}
 	if f.planParams != nil {
-		file = f.planParams
+		given.File = f.planParams
 	}
-	params, err := rb.Bind(f.sets, file)
+	params, err := rb.BindAll(given)
 	if err != nil {
 		return err
 	}
@@ -154,7 +151,7 @@ func (a *app) load(ctx context.Context, h *host.Host, t *target, root string) (*
 
 // begin makes the run's folder, reaches the cluster and carries the run out.
 func (a *app) begin(ctx context.Context, f *runFlags, p *policy.Policy, renderer *lib.Renderer, sink event.Sink, carry func(host.Session) error) (err error) {
-	known, err := f.target.known(a.env.Workdir)
+	known, err := f.target.known(ctx, a.env.Workdir)
 	if err != nil {
 		return err
 	}
@@ -262,21 +259,6 @@ func rootOf(file string) string {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
-}
-
-func paramFile(path string) (map[string]any, error) {
-	if path == "" {
-		return nil, nil
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, &diag.Error{Code: diag.Usage, Subject: "--params " + path, Problem: "cannot be read", Err: err}
-	}
-	out := map[string]any{}
-	if err := plain.Written.Unmarshal(b, &out); err != nil {
-		return nil, &diag.Error{Code: diag.Usage, Subject: "--params " + path, Problem: "is not YAML of name: value", Err: err}
-	}
-	return out, nil
 }
 
 func closeQuietly(l *loader.Loader) { _ = l.Close() } // read only: nothing can be lost

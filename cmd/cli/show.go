@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -107,6 +109,14 @@ func showRecord(w io.Writer, rec journal.Record, body journal.Body) error {
 	return err
 }
 
+// secretText names the secret parameters, of which there is no more.
+func secretText(digests map[string]string) string {
+	if len(digests) == 0 {
+		return ""
+	}
+	return ", secret " + strings.Join(slices.Sorted(maps.Keys(digests)), ", ")
+}
+
 func recordText(body journal.Body) string {
 	switch b := body.(type) {
 	case *journal.Begin:
@@ -114,7 +124,7 @@ func recordText(body journal.Body) string {
 		if b.From != "" || b.To != "" {
 			istio = fmt.Sprintf(", Istio %s -> %s", b.From, b.To)
 		}
-		return fmt.Sprintf("begin      %s %s on %s (%s)%s, rutter %s, parameters %s%s", b.Runbook, b.RunbookVersion, b.Context, b.ClusterUID, istio, b.Rutter, b.Params, lockText(b.Lock))
+		return fmt.Sprintf("begin      %s %s on %s (%s)%s, rutter %s, parameters %s%s%s", b.Runbook, b.RunbookVersion, b.Context, b.ClusterUID, istio, b.Rutter, b.Params, secretText(b.Secrets), lockText(b.Lock))
 	case *journal.Resume:
 		switch {
 		case b.Rollback && b.Until != "":
@@ -122,7 +132,7 @@ func recordText(body journal.Body) string {
 		case b.Rollback:
 			return "rollback   of the whole run" + lockText(b.Lock)
 		case b.Bundle != "":
-			return "resume     with a changed runbook, " + b.RunbookDigest + ", parameters " + string(b.Params) + lockText(b.Lock)
+			return "resume     with a changed runbook, " + b.RunbookDigest + ", parameters " + string(b.Params) + secretText(b.Secrets) + lockText(b.Lock)
 		}
 		return "resume     Istio " + b.Istio + " found" + lockText(b.Lock)
 	case *journal.StepStart:

@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"github.com/spf13/cobra"
 
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/loader"
 	"rutter.dev/rutter/runtime/policy"
 )
@@ -32,7 +32,7 @@ func (a *app) vouched(p *policy.Policy, root, file string, b *loader.Bundle) err
 
 // signedBy says who vouches for a file by the signature beside it.
 func (a *app) signedBy(file string, verify func(sig []byte) (string, error)) (string, error) {
-	sig, err := os.ReadFile(file + sigSuffix)
+	sig, err := env.ReadFile(a.hard, file+sigSuffix, maxGiven)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("there is no signature %s", a.shown(file)+sigSuffix)
 	}

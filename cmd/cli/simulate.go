@@ -14,6 +14,7 @@ import (
 
 	"rutter.dev/rutter/builtins/istioctl/lib"
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/sim"
 	"rutter.dev/rutter/runtime/sim/controllers"
 	"rutter.dev/rutter/runtime/sim/mesh"
@@ -98,7 +99,7 @@ func readObjects(path string) ([]*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, err
 	}
-	objs, err := sim.ReadFiles(root.FS(), filepath.Base(real))
+	objs, err := sim.ReadFiles(env.RootFS(root), filepath.Base(real))
 	return objs, errors.Join(err, root.Close())
 }
 

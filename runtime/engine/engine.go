@@ -79,6 +79,8 @@ type Options struct {
 	// Evidence writes what was found when a step failed into the run's folder,
 	// and gives the file's path; nil keeps none.
 	Evidence func(name string, content []byte) (path string, err error)
+	// Secrets are values that evidence must not show, whatever holds them.
+	Secrets []string
 	// Analyze looks for mistakes in the mesh's configuration and says a line of
 	// each, for the evidence of a failure. It only reads; nil says nothing.
 	Analyze func(ctx context.Context, r cluster.Reader) ([]string, error)

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -57,6 +58,9 @@ func (e *Engine) collect(err error) (file string) {
 	ctx, cancel := context.WithTimeout(e.soft, evidenceTime)
 	defer cancel()
 	w := &witness{ctx: ctx, r: e.view}
+	for _, s := range e.o.Secrets {
+		w.secrets.learnValue(s, base64.StdEncoding.EncodeToString([]byte(s)))
+	}
 	fmt.Fprintf(&w.text, "run %s, step %q, %s\n%s\n", e.run.ID, shown(step), e.o.Env.Clock.Now().UTC().Format(time.RFC3339), rootCause(err))
 	for _, ref := range e.suspects(ctx, step) {
 		if len(w.objects) == evidenceObjects {

@@ -44,14 +44,17 @@ const least = 6
 func (r *redactor) learn(secret *cluster.Object) {
 	data, _, _ := unstructured.NestedStringMap(secret.Object, "data") // nothing to learn of what is malformed
 	for _, v := range data {
-		plain, err := base64.StdEncoding.DecodeString(v)
-		if err != nil {
-			continue
+		if plain, err := base64.StdEncoding.DecodeString(v); err == nil {
+			r.learnValue(string(plain), v)
 		}
-		for _, s := range append(strings.Split(string(plain), "\n"), v, string(plain)) {
-			if s = strings.TrimSpace(s); len(s) >= least {
-				r.values = append(r.values, s)
-			}
+	}
+}
+
+// learnValue remembers one value, and how it is encoded.
+func (r *redactor) learnValue(plain, encoded string) {
+	for _, s := range append(strings.Split(plain, "\n"), encoded, plain) {
+		if s = strings.TrimSpace(s); len(s) >= least {
+			r.values = append(r.values, s)
 		}
 	}
 	slices.SortFunc(r.values, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), strings.Compare(a, b)) })

@@ -116,11 +116,13 @@ type Adopted struct {
 	Bundle string // digest of the blob of its sources
 	Digest string // of the bundle
 	Params []byte // JSON
+	// Secrets are digests of the secret parameters, by name.
+	Secrets map[string]string
 }
 
 func (a *Adopted) into(r *journal.Resume) *journal.Resume {
 	if a != nil {
-		r.Bundle, r.RunbookDigest, r.Params = a.Bundle, a.Digest, a.Params
+		r.Bundle, r.RunbookDigest, r.Params, r.Secrets = a.Bundle, a.Digest, a.Params, a.Secrets
 	}
 	return r
 }

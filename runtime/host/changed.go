@@ -23,10 +23,10 @@ import (
 type ResumeOptions struct {
 	// Source is the runbook as it is now; nil where it can't be found.
 	Source *loader.Loader
-	// Sets and Params are parameters as they are given now; none means those of
-	// the journal.
-	Sets   []string
-	Params map[string]any
+	// Given are parameters as they are given now; none means those of the journal.
+	// Secret ones are not in there: they have to be given again, whatever is
+	// adopted or recorded.
+	Given interp.Given
 	// Adopt goes on with what is there now, if it replays cleanly; Recorded with
 	// what the journal has, whatever changed. With neither a difference is refused.
 	Adopt, Recorded bool
@@ -63,7 +63,7 @@ func inForceIn(j journal.Journal) (*inForce, error) {
 			f.rutter = b.Rutter
 		}
 		if b.Bundle != "" {
-			f.Bundle, f.RunbookDigest, f.Params = b.Bundle, b.RunbookDigest, b.Params
+			f.Bundle, f.RunbookDigest, f.Params, f.Secrets = b.Bundle, b.RunbookDigest, b.Params, b.Secrets
 		}
 	}
 	return f, nil
@@ -78,15 +78,33 @@ type current struct {
 
 // pick decides between what the journal has and what is there now.
 func (h *Host) pick(ctx context.Context, s Session, f *inForce, o ResumeOptions) (*current, error) {
-	rb, p, err := h.recorded(ctx, s.Journal, &f.Begin)
+	rb, err := h.recorded(ctx, s.Journal, &f.Begin)
 	if err != nil {
 		return nil, err
 	}
+	given := onlySecrets(rb, o.Given)
+	given.File, err = recordedParams(&f.Begin, given.File)
+	if err != nil {
+		return nil, err
+	}
+	p, err := rb.BindAll(given)
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w", f.Run, err)
+	}
 	recorded := &current{rb: rb, p: p}
-	if o.Recorded {
+	others, err := otherSecrets(p, f.Secrets)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("run %s: %w", f.Run, err)
+	case len(others) > 0 && !o.Adopt:
+		return nil, notTheSame(f.Run, others[0], p)
+	case o.Recorded:
 		return recorded, nil
 	}
 	now, differences, err := h.now(ctx, f, recorded, o)
+	for _, name := range others {
+		differences = append(differences, "parameter "+name+": is not what it was")
+	}
 	switch {
 	case err != nil:
 		return nil, err
@@ -112,7 +130,11 @@ func (h *Host) pick(ctx context.Context, s Session, f *inForce, o ResumeOptions)
 	if err != nil {
 		return nil, fmt.Errorf("source bundle: %w", err)
 	}
-	now.adopted = &engine.Adopted{Digest: now.rb.Bundle.Digest(), Params: params}
+	secrets, err := commitments(now.p, s.Env.Rand)
+	if err != nil {
+		return nil, err
+	}
+	now.adopted = &engine.Adopted{Digest: now.rb.Bundle.Digest(), Params: params, Secrets: secrets}
 	now.adopted.Bundle, err = s.Journal.Put(bundle)
 	return now, err
 }
@@ -140,8 +162,10 @@ func (h *Host) now(ctx context.Context, f *inForce, was *current, o ResumeOption
 			given[k] = v // one that the runbook no longer has shows as a difference
 		}
 	}
-	maps.Copy(given, o.Params)
-	p, err := is.rb.Bind(o.Sets, given)
+	maps.Copy(given, o.Given.File)
+	all := o.Given
+	all.File, all.Read = given, withSecrets(is.rb, was.p, o.Given)
+	p, err := is.rb.BindAll(all)
 	if err != nil {
 		return nil, nil, err
 	}

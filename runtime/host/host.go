@@ -154,6 +154,10 @@ func (h *Host) begin(ctx context.Context, s Session, rb *Runbook, p *interp.Para
 	if err != nil {
 		return nil, fmt.Errorf("parameters: %w", err)
 	}
+	secrets, err := commitments(p, s.Env.Rand)
+	if err != nil {
+		return nil, err
+	}
 	bundle, err := json.Marshal(rb.Bundle)
 	if err != nil {
 		return nil, fmt.Errorf("source bundle: %w", err)
@@ -179,7 +183,7 @@ func (h *Host) begin(ctx context.Context, s Session, rb *Runbook, p *interp.Para
 	return &journal.Begin{
 		Key: key, Policy: inForce, Plan: plan,
 		Run: s.Journal.Run(), Runbook: rb.Name, RunbookVersion: rb.Version, RunbookDigest: rb.Bundle.Digest(), Path: rb.Bundle.Entry,
-		Bundle: digest, Params: params, Context: s.Cluster.Context(), ClusterUID: uid, From: from, To: to,
+		Bundle: digest, Params: params, Secrets: secrets, Context: s.Cluster.Context(), ClusterUID: uid, From: from, To: to,
 		Rutter: h.Version, Invocation: s.Invocation,
 	}, nil
 }
@@ -212,26 +216,17 @@ func (h *Host) ResumeWith(soft, hard context.Context, s Session, ro ResumeOption
 	return h.carry(soft, hard, s, o, func(o engine.Options) error { return engine.Resume(soft, hard, o, now) })
 }
 
-// recorded loads the runbook that is in the journal, and binds its parameters.
-func (h *Host) recorded(ctx context.Context, j journal.Journal, begin *journal.Begin) (*Runbook, *interp.Params, error) {
+// recorded loads the runbook that is in the journal.
+func (h *Host) recorded(ctx context.Context, j journal.Journal, begin *journal.Begin) (*Runbook, error) {
 	raw, err := j.Get(begin.Bundle)
 	if err != nil {
-		return nil, nil, fmt.Errorf("run %s: source bundle: %w", begin.Run, err)
+		return nil, fmt.Errorf("run %s: source bundle: %w", begin.Run, err)
 	}
 	bundle := &loader.Bundle{}
 	if err := json.Unmarshal(raw, bundle); err != nil {
-		return nil, nil, fmt.Errorf("run %s: source bundle: %w", begin.Run, err)
+		return nil, fmt.Errorf("run %s: source bundle: %w", begin.Run, err)
 	}
-	rb, err := h.Load(ctx, loader.FromBundle(bundle, h.Cache))
-	if err != nil {
-		return nil, nil, err
-	}
-	params := map[string]any{}
-	if err := json.Unmarshal(begin.Params, &params); err != nil {
-		return nil, nil, fmt.Errorf("run %s: parameters: %w", begin.Run, err)
-	}
-	p, err := rb.Bind(nil, params)
-	return rb, p, err
+	return h.Load(ctx, loader.FromBundle(bundle, h.Cache))
 }
 
 // Rollback undoes a run from its journal. A runbook that this rutter can't load
@@ -242,14 +237,15 @@ func (h *Host) Rollback(soft, hard context.Context, s Session, ro engine.Rollbac
 		return err
 	}
 	begin := &f.Begin
-	rb, p, err := h.recorded(soft, s.Journal, begin)
+	rb, err := h.recorded(soft, s.Journal, begin)
 	if err != nil {
 		s.Sink.Emit(event.Event{Time: s.Env.Clock.Now(), Body: &event.Log{
 			Level: "warn", Message: fmt.Sprintf("the runbook can't be loaded any more (%v): steps are undone from their before-images", err),
 		}})
 		rb = nil
 	}
-	return engine.Rollback(soft, hard, h.options(s, *begin, rb, p), ro)
+	// Nothing of it calls run(p): a rollback asks for no secret.
+	return engine.Rollback(soft, hard, h.options(s, *begin, rb, nil), ro)
 }
 
 // Begun is the first record of a journal.
@@ -282,6 +278,11 @@ func (h *Host) options(s Session, begin journal.Begin, rb *Runbook, p *interp.Pa
 	if rb == nil { // only ever for a rollback
 		o.Invoke = invokeBare
 		return o
+	}
+	if p != nil {
+		for _, secret := range p.Secrets() {
+			o.Secrets = append(o.Secrets, secret.Reveal())
+		}
 	}
 	rb.cluster.set(begin.Context, begin.ClusterUID)
 	exec := interp.ExecOptions{Limits: h.Limits, Print: func(pos diag.Pos, msg string) {

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -19,16 +21,20 @@ import (
 
 // Params is the frozen value p of run(p): typed parameters as attributes.
 type Params struct {
-	names  []string
-	values starlark.StringDict
-	data   map[string]any
+	names   []string
+	values  starlark.StringDict
+	data    map[string]any
+	secrets map[string]*value.Secret
 }
 
 var _ starlark.HasAttrs = (*Params)(nil)
 
-// Map is the parameters as plain data for the journal; binding it again gives
-// equal parameters. Read-only.
+// Map is the parameters as plain data for the journal, without the secret ones;
+// binding it again, with those, gives equal parameters. Read-only.
 func (p *Params) Map() map[string]any { return p.data }
+
+// Secrets are the secret parameters that were given, by name. Read-only.
+func (p *Params) Secrets() map[string]*value.Secret { return p.secrets }
 
 // String implements starlark.Value.
 func (p *Params) String() string {
@@ -72,14 +78,29 @@ func (p *Params) AttrNames() []string {
 	return names
 }
 
-// Bind gives the parameters their values: sets ("name=value", as --set takes
-// them) win over file (decoded YAML or JSON), which wins over defaults. All
-// errors are reported at once, in one *diag.Error of code Usage.
+// Given are values for parameters, in the order in which one wins over the next.
+type Given struct {
+	Sets []string          // "name=value", as --set takes them
+	Read map[string]string // text by name, read from files or variables; given by Sets too is an error
+	File map[string]any    // decoded YAML or JSON
+	// Ask asks the operator for a secret that is needed and not given; nil where
+	// there is nobody to ask.
+	Ask func(p *Param) (string, error)
+}
+
+// Bind is BindAll for values that are no secrets, but in file.
 func (rb *Runbook) Bind(sets []string, file map[string]any) (*Params, error) {
-	b := &binding{rb: rb, given: map[string]any{}, text: map[string]bool{}}
-	b.takeFile(file)
-	b.takeSets(sets)
-	out := &Params{values: starlark.StringDict{}, data: map[string]any{}}
+	return rb.BindAll(Given{Sets: sets, File: file})
+}
+
+// BindAll gives the parameters their values; what is not given has its default.
+// All errors are reported at once, in one *diag.Error of code Usage, and tell
+// nothing of a secret.
+func (rb *Runbook) BindAll(g Given) (*Params, error) {
+	b := &binding{rb: rb, ask: g.Ask, given: map[string]any{}, text: map[string]bool{}, wrong: map[string]bool{}}
+	b.takeFile(g.File)
+	b.takeRead(g.Read, b.takeSets(g.Sets))
+	out := &Params{values: starlark.StringDict{}, data: map[string]any{}, secrets: map[string]*value.Secret{}}
 	for _, p := range rb.Params {
 		v := b.value(p)
 		if v == nil {
@@ -88,6 +109,10 @@ func (rb *Runbook) Bind(sets []string, file map[string]any) (*Params, error) {
 		v.Freeze()
 		out.names = append(out.names, p.Name)
 		out.values[p.Name] = v
+		if secret, ok := v.(*value.Secret); ok {
+			out.secrets[p.Name] = secret
+			continue
+		}
 		data, err := value.ToGo(v)
 		if err != nil {
 			b.fail(p.Name, "", err)
@@ -103,8 +128,10 @@ func (rb *Runbook) Bind(sets []string, file map[string]any) (*Params, error) {
 
 type binding struct {
 	rb    *Runbook
+	ask   func(*Param) (string, error)
 	given map[string]any
-	text  map[string]bool // given as text by --set
+	text  map[string]bool // given as text, to be parsed
+	wrong map[string]bool // given, and refused
 	errs  []error
 }
 
@@ -178,8 +205,9 @@ func (b *binding) takeFile(file map[string]any) {
 	}
 }
 
-func (b *binding) takeSets(sets []string) {
-	seen := map[string]bool{}
+// takeSets takes what the command line itself says, and gives the names.
+func (b *binding) takeSets(sets []string) (seen map[string]bool) {
+	seen = map[string]bool{}
 	for _, s := range sets {
 		name, text, ok := strings.Cut(s, "=")
 		switch {
@@ -188,28 +216,48 @@ func (b *binding) takeSets(sets []string) {
 		case !b.known(name):
 		case seen[name]:
 			b.fail(name, "is set twice", nil)
+		case b.secret(name):
+			seen[name], b.wrong[name] = true, true
+			b.errs = append(b.errs, &diag.Error{
+				Code: diag.Usage, Subject: "parameter " + name,
+				Problem: "is secret, and --set leaves it in the shell's history and in the list of processes", Expect: secretHint(name),
+				Next: "regard what was given as known to others",
+			})
 		default:
 			seen[name], b.text[name], b.given[name] = true, true, text
 		}
 	}
+	return seen
+}
+
+func (b *binding) takeRead(read map[string]string, seen map[string]bool) {
+	for _, name := range slices.Sorted(maps.Keys(read)) {
+		switch {
+		case !b.known(name):
+		case seen[name]:
+			b.fail(name, "is set twice", nil)
+		default:
+			b.text[name], b.given[name] = true, read[name]
+		}
+	}
+}
+
+func (b *binding) secret(name string) bool {
+	return slices.ContainsFunc(b.rb.Params, func(p *Param) bool { return p.Name == name && p.Kind == "secret" })
+}
+
+func secretHint(name string) string {
+	return fmt.Sprintf("--set-file %s=FILE (- for standard input), --set-env %s=VARIABLE, or a terminal to be asked at", name, name)
 }
 
 // value is what p is bound to; nil after an error.
 func (b *binding) value(p *Param) starlark.Value {
 	x, ok := b.given[p.Name]
-	if !ok || x == nil {
-		switch {
-		case p.Required:
-			e := &diag.Error{Code: diag.Usage, Subject: "parameter " + p.Name, Problem: "is missing", Expect: fmt.Sprintf("--set %s=%s", p.Name, p.hint())}
-			if p.Doc != "" {
-				e.Problem += " (" + p.Doc + ")"
-			}
-			b.errs = append(b.errs, e)
-			return nil
-		case p.Default == nil:
-			return starlark.None
-		}
-		return p.Default
+	switch {
+	case b.wrong[p.Name]:
+		return nil
+	case !ok || x == nil:
+		return b.lacking(p)
 	}
 	v, err := p.convert(x, b.text[p.Name])
 	if err != nil {
@@ -217,6 +265,37 @@ func (b *binding) value(p *Param) starlark.Value {
 		return nil
 	}
 	return v
+}
+
+// lacking is the value of a parameter that is not given.
+func (b *binding) lacking(p *Param) starlark.Value {
+	switch {
+	case p.Required && p.Kind == "secret" && b.ask != nil && len(b.errs) == 0: // nobody is asked in vain
+		s, err := b.ask(p)
+		if err != nil {
+			b.fail(p.Name, "", err)
+			return nil
+		}
+		v, err := p.fromString(s)
+		if err != nil {
+			b.fail(p.Name, "", err)
+			return nil
+		}
+		return v
+	case p.Required:
+		e := &diag.Error{Code: diag.Usage, Subject: "parameter " + p.Name, Problem: "is missing", Expect: fmt.Sprintf("--set %s=%s", p.Name, p.hint())}
+		if p.Kind == "secret" {
+			e.Expect = secretHint(p.Name)
+		}
+		if p.Doc != "" {
+			e.Problem += " (" + p.Doc + ")"
+		}
+		b.errs = append(b.errs, e)
+		return nil
+	case p.Default == nil:
+		return starlark.None
+	}
+	return p.Default
 }
 
 func (p *Param) hint() string {
@@ -231,7 +310,7 @@ func (p *Param) hint() string {
 func (p *Param) convert(x any, text bool) (starlark.Value, error) {
 	s, isString := x.(string)
 	switch p.Kind {
-	case "string", "enum", "duration", "version":
+	case "string", "enum", "duration", "version", "secret":
 		if !isString {
 			return nil, p.mistyped(x)
 		}
@@ -303,10 +382,29 @@ func (p *Param) fromString(s string) (starlark.Value, error) {
 		}
 		return nil, fmt.Errorf("got %q, want one of: %s", s, strings.Join(p.Values, ", "))
 	}
+	if p.Kind == "secret" {
+		return p.hidden(s)
+	}
 	if p.Pattern != "" && !p.pattern.MatchString(s) {
 		return nil, fmt.Errorf("got %q, which does not match %s", s, p.Pattern)
 	}
 	return starlark.String(s), nil
+}
+
+// maxSecret bounds a secret, in bytes: the API server takes no larger Secret.
+const maxSecret = 1 << 20
+
+// hidden is a secret parameter's value. What is wrong with it is told without it.
+func (p *Param) hidden(s string) (starlark.Value, error) {
+	switch {
+	case s == "":
+		return nil, errors.New("is empty")
+	case len(s) > maxSecret:
+		return nil, fmt.Errorf("is larger than %d bytes", maxSecret)
+	case p.Pattern != "" && !p.pattern.MatchString(s):
+		return nil, fmt.Errorf("what was given does not match %s", p.Pattern)
+	}
+	return value.NewSecret(s), nil
 }
 
 func (p *Param) toInt(x any, s string, text bool) (starlark.Value, error) {

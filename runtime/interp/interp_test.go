@@ -272,3 +272,65 @@ func FuzzBind(f *testing.F) {
 		}
 	})
 }
+
+func TestBindSecret(t *testing.T) {
+	rb, err := load(t, map[string]string{"r.star": `
+runbook(name = "r", version = "1.0.0", params = {
+    "token": param.secret(doc = "Token", pattern = "^hunter[0-9]$"),
+    "spare": param.secret(required = False),
+    "to": param.string(default = "x"),
+})
+def run(p):
+    pass
+`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(answer string, err error) func(*Param) (string, error) {
+		return func(p *Param) (string, error) {
+			if p.Name != "token" {
+				t.Errorf("asked for %s", p.Name)
+			}
+			return answer, err
+		}
+	}
+	for _, c := range []struct {
+		name  string
+		given Given
+		want  string // of token, or the error
+	}{
+		{"read", Given{Read: map[string]string{"token": "hunter2"}}, "hunter2"},
+		{"of a file of parameters", Given{File: map[string]any{"token": "hunter2"}}, "hunter2"},
+		{"read wins", Given{Read: map[string]string{"token": "hunter2"}, File: map[string]any{"token": "hunter3"}}, "hunter2"},
+		{"asked", Given{Ask: ask("hunter2", nil)}, "hunter2"},
+		{"asked, and wrong", Given{Ask: ask("gopher1", nil)}, "parameter token: what was given does not match ^hunter[0-9]$"},
+		{"asked, and nothing said", Given{Ask: ask("", nil)}, "parameter token: is empty"},
+		{"nobody there", Given{Ask: ask("", errors.New("no terminal"))}, "parameter token: no terminal"},
+		{"missing", Given{}, "parameter token: is missing (Token); expected --set-file token=FILE (- for standard input), --set-env token=VARIABLE, or a terminal to be asked at"},
+		{"on the command line", Given{Sets: []string{"token=hunter2"}}, "parameter token: is secret, and --set leaves it in the shell's history and in the list of processes; expected --set-file token=FILE (- for standard input), --set-env token=VARIABLE, or a terminal to be asked at"},
+		{"twice", Given{Sets: []string{"to=y"}, Read: map[string]string{"token": "hunter2", "to": "z"}}, "parameter to: is set twice"},
+		{"unknown", Given{Read: map[string]string{"token": "hunter2", "tokn": "hunter2"}}, `parameter tokn: is not declared by this runbook; did you mean "token"?`},
+		{"empty", Given{Read: map[string]string{"token": ""}}, "parameter token: is empty"},
+		{"too large", Given{Read: map[string]string{"token": strings.Repeat("hunter2", 1<<18)}}, "parameter token: is larger than 1048576 bytes"},
+		{"mistyped", Given{File: map[string]any{"token": 2}}, "parameter token: got int, want secret"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, err := rb.BindAll(c.given)
+			if err != nil {
+				if err.Error() != c.want || diag.ExitCode(err) != diag.Usage {
+					t.Errorf("got  %s (exit %d)\nwant %s", err, diag.ExitCode(err), c.want)
+				}
+				return
+			}
+			if got := p.Secrets()["token"].Reveal(); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+			if _, there := p.Map()["token"]; there {
+				t.Error("what is written down has the secret")
+			}
+			if p.String() != `params(token = <secret>, spare = None, to = "x")` {
+				t.Errorf("got %s", p)
+			}
+		})
+	}
+}

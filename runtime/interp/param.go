@@ -15,11 +15,11 @@ import (
 // Param is one declared parameter of a runbook.
 type Param struct {
 	Name     string // filled in by runbook()
-	Kind     string // string, int, bool, duration, version, list, dict, enum
+	Kind     string // string, int, bool, duration, version, list, dict, enum, secret
 	Doc      string
 	Required bool           // no default, and not said to be optional
 	Default  starlark.Value // nil when there is none
-	Pattern  string         // regular expression that a string must match
+	Pattern  string         // regular expression that a string or secret must match
 	Values   []string       // of an enum
 	Min, Max *int64         // of an int
 
@@ -56,6 +56,13 @@ type stringParamArgs struct {
 	Pattern  string         `star:"pattern" doc:"Regular expression (RE2) that the value must match."`
 }
 
+// secretParamArgs has no default: that would be in the runbook for all to read.
+type secretParamArgs struct {
+	Required *bool  `star:"required" doc:"False makes the parameter optional: it is None then."`
+	Doc      string `star:"doc" doc:"What it is for."`
+	Pattern  string `star:"pattern" doc:"Regular expression (RE2) that the value must match."`
+}
+
 type intParamArgs struct {
 	Default  starlark.Value `star:"default" doc:"Value when none is given; without one the parameter is required."`
 	Required *bool          `star:"required" doc:"False makes a parameter without default optional: it is None then."`
@@ -77,12 +84,16 @@ func paramBuiltins() []*builtin.Spec {
 			Name: "param.string", Returns: "param", Doc: "A parameter that is a string.",
 			Example: `param.string(doc = "Target Istio version", pattern = r"^\d+\.\d+\.\d+$")`,
 			Do: func(_ *builtin.Call, a *stringParamArgs) (any, error) {
-				p := &Param{Kind: "string", Doc: a.Doc, Pattern: a.Pattern}
-				var err error
-				if p.pattern, err = regexp.Compile(a.Pattern); err != nil {
-					return nil, &diag.Error{Code: diag.Usage, Subject: "param.string", Problem: "pattern", Err: err}
-				}
-				return p.finish(a.Default, a.Required)
+				return patterned(&Param{Kind: "string", Doc: a.Doc, Pattern: a.Pattern}, a.Default, a.Required)
+			},
+		}),
+		builtin.NewPure(builtin.PureDef[secretParamArgs]{
+			Name: "param.secret", Returns: "param",
+			Doc: "A parameter that is a secret: the script gets it as <secret>, which does not print, compare or encode, and may put it below data or stringData of a Secret that it applies. " +
+				"It is given by --set-file, --set-env or at the terminal, never by --set. The journal keeps a salted digest of it, and a resume asks for it again.",
+			Example: `param.secret(doc = "Pull secret, as .dockerconfigjson")`,
+			Do: func(_ *builtin.Call, a *secretParamArgs) (any, error) {
+				return patterned(&Param{Kind: "secret", Doc: a.Doc, Pattern: a.Pattern}, nil, a.Required)
 			},
 		}),
 		builtin.NewPure(builtin.PureDef[intParamArgs]{
@@ -118,6 +129,14 @@ func paramBuiltins() []*builtin.Spec {
 		}))
 	}
 	return out
+}
+
+func patterned(p *Param, deflt starlark.Value, required *bool) (*Param, error) {
+	var err error
+	if p.pattern, err = regexp.Compile(p.Pattern); err != nil {
+		return nil, &diag.Error{Code: diag.Usage, Subject: "param." + p.Kind, Problem: "pattern", Err: err}
+	}
+	return p.finish(deflt, required)
 }
 
 // finish settles default and required; a default obeys the parameter's rules.

@@ -101,15 +101,17 @@ type Begin struct {
 	RunbookDigest  string `json:"runbookDigest,omitempty"`  // of all its modules
 	Path           string `json:"path,omitempty"`           // entry module inside the bundle
 	Bundle         string `json:"bundle,omitempty"`         // digest of the blob with the pinned sources
-	// Params are the parameters as given and defaulted.
-	Params     json.RawMessage `json:"params,omitempty"`
-	Context    string          `json:"context,omitempty"`    // kubeconfig context
-	ClusterUID string          `json:"clusterUID,omitempty"` // UID of kube-system
-	From       string          `json:"from,omitempty"`       // Istio version at the start
-	To         string          `json:"to,omitempty"`         // target Istio version
-	Rutter     string          `json:"rutter,omitempty"`     // version of rutter
-	Policy     string          `json:"policy,omitempty"`     // digest of the policy in force
-	Plan       string          `json:"plan,omitempty"`       // digest of the blob with the saved plan in force
+	// Params are the parameters as given and defaulted, without the secret ones.
+	Params json.RawMessage `json:"params,omitempty"`
+	// Secrets are salted digests of the secret parameters that were given, by name.
+	Secrets    map[string]string `json:"secrets,omitempty"`
+	Context    string            `json:"context,omitempty"`    // kubeconfig context
+	ClusterUID string            `json:"clusterUID,omitempty"` // UID of kube-system
+	From       string            `json:"from,omitempty"`       // Istio version at the start
+	To         string            `json:"to,omitempty"`         // target Istio version
+	Rutter     string            `json:"rutter,omitempty"`     // version of rutter
+	Policy     string            `json:"policy,omitempty"`     // digest of the policy in force
+	Plan       string            `json:"plan,omitempty"`       // digest of the blob with the saved plan in force
 	// Key is the public age key to which the run's Secrets are sealed.
 	Key string `json:"key,omitempty"`
 	// Lock is by what the process that began holds the mesh.
@@ -131,11 +133,12 @@ type Resume struct {
 	Rollback bool `json:"rollback,omitempty"`
 	// Until is the step after which a rollback undoes; "" for the whole run.
 	Until string `json:"until,omitempty"`
-	// Bundle, RunbookDigest and Params are those of a changed runbook that was
-	// adopted: they are in force from here on in the place of Begin's.
-	Bundle        string          `json:"bundle,omitempty"`
-	RunbookDigest string          `json:"runbookDigest,omitempty"`
-	Params        json.RawMessage `json:"params,omitempty"`
+	// Bundle, RunbookDigest, Params and Secrets are those of a changed runbook that
+	// was adopted: they are in force from here on in the place of Begin's.
+	Bundle        string            `json:"bundle,omitempty"`
+	RunbookDigest string            `json:"runbookDigest,omitempty"`
+	Params        json.RawMessage   `json:"params,omitempty"`
+	Secrets       map[string]string `json:"secrets,omitempty"`
 }
 
 // Lock is the Lease by which a process holds the mesh. Who knows the nonce may

@@ -17,6 +17,7 @@ import (
 	"go.starlark.net/syntax"
 
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/env"
 )
 
 const (
@@ -85,7 +86,7 @@ func Dir(root, entry string, std fs.FS, cache *Cache) (*Loader, error) {
 	if err != nil {
 		return nil, &diag.Error{Code: diag.Usage, Subject: root, Problem: "cannot be opened as runbook root", Err: err}
 	}
-	return FS(r.FS(), filepath.ToSlash(entry), std, cache, r.Close), nil
+	return FS(env.RootFS(r), filepath.ToSlash(entry), std, cache, r.Close), nil
 }
 
 // FS loads from any file system; closer may be nil.

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"rutter.dev/rutter/runtime/cluster"
 )
 
@@ -99,11 +101,15 @@ func TestMaskTellsValuesApart(t *testing.T) {
 		o.SetAnnotations(map[string]string{lastApplied: "aHVudGVyMg=="})
 		return o
 	}
-	a := Mask(secret(map[string]any{"k": "aHVudGVyMg=="}))
-	b := Mask(secret(map[string]any{"k": "aHVudGVyMw=="}))
-	x, y := a.Object["data"].(map[string]any)["k"].(string), b.Object["data"].(map[string]any)["k"].(string)
-	if x == y || !strings.HasPrefix(x, "<secret sha256:") {
-		t.Errorf("got %q and %q", x, y)
+	a, b := maskPair(secret(map[string]any{"k": "aHVudGVyMg==", "same": "aHVudGVyMg==", "was": "aHVudGVyMg=="}), secret(map[string]any{"k": "aHVudGVyMw==", "same": "aHVudGVyMg==", "is": "aHVudGVyMg=="}))
+	if diff := cmp.Diff(map[string]any{"k": maskedBefore, "same": masked, "was": masked}, a.Object["data"]); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(map[string]any{"k": maskedChanged, "same": masked, "is": masked}, b.Object["data"]); diff != "" {
+		t.Error(diff)
+	}
+	if m := Mask(&cluster.Object{Object: map[string]any{"apiVersion": "v1", "kind": "Secret", "stringData": "hunter2"}}); m.Object["stringData"] != masked {
+		t.Errorf("malformed material is shown: %v", m.Object)
 	}
 	if strings.Contains(a.GetAnnotations()[lastApplied], "aHV") {
 		t.Error("kubectl's copy is not masked")

@@ -51,7 +51,7 @@ func read(v starlark.Value, blobs Blobs) ([]*cluster.Object, error) {
 }
 
 func one(v starlark.Value) ([]*cluster.Object, error) {
-	x, err := value.ToGo(v)
+	x, err := value.ToManifest(v)
 	if err != nil {
 		return nil, err
 	}

@@ -16,11 +16,12 @@ const contextLines = 3
 // be nil. Server-side noise is left out, fields are in alphabetical order, and
 // Secrets are masked. It is "" when nothing that counts differs.
 func Unified(ref cluster.Ref, before, after *cluster.Object) (string, error) {
-	a, err := lines(before)
+	was, is := maskPair(before, after)
+	a, err := lines(was)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", ref, err)
 	}
-	b, err := lines(after)
+	b, err := lines(is)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", ref, err)
 	}
@@ -51,17 +52,18 @@ func name(ref cluster.Ref, o *cluster.Object, which string) string {
 	return ref.String() + " (" + which + ")"
 }
 
-// lines are an object as YAML. It goes to the encoder as it is: by way of JSON, as
+// lines are an object, masked already, as YAML. It goes to the encoder as it is: by way of JSON, as
 // sigs.k8s.io/yaml does for the sake of struct tags, it would be parsed again first.
 func lines(o *cluster.Object) ([]string, error) {
 	if o == nil {
 		return nil, nil
 	}
-	y, err := yaml.Marshal(cluster.Normalize(Mask(o), cluster.NormalizeOptions{}).Object)
+	y, err := yaml.Marshal(cluster.Normalize(o, cluster.NormalizeOptions{}).Object)
 	if err != nil {
 		return nil, err
 	}
-	return strings.SplitAfter(strings.TrimSuffix(string(y), "\n"), "\n"), nil
+	l := strings.SplitAfter(string(y), "\n") // each with its end, the last one too
+	return l[:len(l)-1], nil
 }
 
 // common counts the equal lines at both ends.

@@ -65,7 +65,7 @@ func (f *InForce) Allows(step string, e *effect.Effect, earlier []*effect.Effect
 	}
 	n := f.made[k]
 	for _, x := range earlier {
-		if x != e && Identify(x) == id {
+		if x != e && (!x.HoldsSecret() || x.Ref == e.Ref) && Identify(x) == id {
 			n++
 		}
 	}
@@ -105,8 +105,10 @@ func (f *InForce) refuse(step string, e *effect.Effect) []gate.Finding {
 }
 
 func short(digest string) string {
-	d := strings.TrimPrefix(digest, "sha256:")
-	return d[:min(12, len(d))]
+	if _, d, ok := strings.Cut(digest, ":"); ok {
+		digest = d
+	}
+	return digest[:min(12, len(digest))]
 }
 
 func refusal(problem, expect string) []gate.Finding {

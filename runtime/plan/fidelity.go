@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/journal"
 )
@@ -49,9 +50,10 @@ func percent(n, of int) string {
 	return fmt.Sprintf("%.2f%%", 100*float64(n)/float64(of))
 }
 
-// Made are the effects of a run, from its journal, as a plan would have them.
-func Made(j journal.Journal) ([]Effect, error) {
-	g := &gatherer{plan: &Plan{}}
+// Made are the effects of a run, from its journal, as a plan would have them; sealer
+// opens what is in there of Secrets.
+func Made(j journal.Journal, sealer builtin.Sealer) ([]Effect, error) {
+	g := &gatherer{plan: &Plan{}, sealer: sealer}
 	if err := g.read(j); err != nil {
 		return nil, err
 	}

@@ -72,11 +72,12 @@ func (l *lab) both(injector sim.Injector) (*plan.Fidelity, error) {
 	}
 	defer func() { _ = j.Close() }() // in memory
 	rb, p = l.runbook()
-	runErr := l.host.Run(l.t.Context(), l.t.Context(), l.session(j), rb, p)
+	s := l.session(j)
+	runErr := l.host.Run(l.t.Context(), l.t.Context(), s, rb, p)
 	if (runErr == nil) != (planned.Status == "done") {
 		return nil, fmt.Errorf("planned %s (%s), and the run: %w", planned.Status, planned.Error, runErr)
 	}
-	made, err := plan.Made(j)
+	made, err := plan.Made(j, s.Sealer)
 	if err != nil {
 		return nil, err
 	}

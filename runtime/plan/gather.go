@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/engine"
@@ -30,6 +31,8 @@ type gatherer struct {
 	step string // that is under way
 	// originals are the effects as the engine had them, in the order of the plan.
 	originals []*effect.Effect
+	// sealer opens what the journal has of Secrets; nil leaves that closed.
+	sealer builtin.Sealer
 }
 
 func (g *gatherer) after(t time.Time) time.Duration { return t.Sub(g.plan.Begins) }
@@ -122,7 +125,11 @@ func (g *gatherer) read(j journal.Journal) error {
 				group, batch = group+1, true
 			}
 			intents[b.Key] = open{b, len(g.plan.Effects)}
-			g.add(b, group, rec.Time)
+			whole, err := g.whole(j, b)
+			if err != nil {
+				return err
+			}
+			g.add(b, Identify(whole), group, rec.Time)
 		case *journal.Outcome:
 			batch = false
 			if at, ok := intents[b.Key]; ok {
@@ -142,12 +149,32 @@ func (g *gatherer) read(j journal.Journal) error {
 	return nil
 }
 
-func (g *gatherer) add(b *journal.Intent, group int, t time.Time) {
+// whole is an intent's effect with what the journal holds sealed of it.
+func (g *gatherer) whole(j journal.Journal, b *journal.Intent) (*effect.Effect, error) {
+	if b.Sealed == "" || g.sealer == nil {
+		return b.Effect, nil
+	}
+	sealed, err := j.Get(b.Sealed)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", b.Effect.Ref, err)
+	}
+	raw, err := g.sealer.Open(sealed)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", b.Effect.Ref, err)
+	}
+	out := &effect.Effect{}
+	if err := json.Unmarshal(raw, out); err != nil {
+		return nil, fmt.Errorf("%s: %w", b.Effect.Ref, err)
+	}
+	return out, nil
+}
+
+func (g *gatherer) add(b *journal.Intent, identity string, group int, t time.Time) {
 	ef := b.Effect
 	g.originals = append(g.originals, ef)
 	g.plan.Effects = append(g.plan.Effects, Effect{
 		Step: b.Step, Verb: ef.Verb, Ref: ef.Ref, Class: ef.Class, Created: ef.Absent, Summary: engine.Summary(ef), Why: ef.Why, Wave: ef.Wave,
-		After: g.after(t), Group: group, Identity: Identify(ef), Undo: ef.Undo, Masked: ef.HoldsSecret(),
+		After: g.after(t), Group: group, Identity: identity, Undo: ef.Undo, Masked: ef.HoldsSecret(),
 	})
 	if s := g.at(b.Step); s != nil {
 		s.Effects++

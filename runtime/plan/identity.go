@@ -7,6 +7,7 @@ import (
 
 	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/plain"
+	"rutter.dev/rutter/runtime/seal"
 )
 
 // Identify is what an effect of a run and one of its plan must have in common to
@@ -16,6 +17,9 @@ import (
 //   - the mark of a restart, which holds the run's name and the generation of the
 //     workload;
 //   - which pod of a workload is evicted.
+//
+// A plan is for others to read: of a Secret it has a digest from which a guess at
+// what is in it is found out slowly.
 func Identify(e *effect.Effect) string {
 	cp := *e
 	if e.Verb == effect.Evict && e.Before != nil {
@@ -24,7 +28,14 @@ func Identify(e *effect.Effect) string {
 		}
 	}
 	cp.Body = unmarked(e.Body)
-	return cp.Digest()
+	if !e.HoldsSecret() {
+		return cp.Digest()
+	}
+	id, err := seal.Stretch(cp.Ref.ID(), cp.Digest())
+	if err != nil { // never: scrypt refuses other costs than ours
+		return "none: " + err.Error()
+	}
+	return id
 }
 
 // unmarked is a body with the mark of a restart that is the same in every run.

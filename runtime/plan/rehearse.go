@@ -66,7 +66,7 @@ func Rehearse(ctx context.Context, r Rehearsal) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gatherer{plan: empty()}
+	g := &gatherer{plan: empty(), sealer: sealer}
 	g.plan.Begins, g.plan.Rutter = clock.Now(), r.Host.Version
 	err = r.Host.Run(ctx, ctx, host.Session{
 		Env: &env.Env{

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
+	"golang.org/x/sys/unix"
 
 	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/journal"
@@ -60,10 +61,11 @@ type input struct {
 	at     string           // file:line that the error must name; "" for any
 	loads  bool             // it runs: there is a journal
 	links  map[string]string
+	pipes  []string
 	base   string // the folder of its own, while it runs
 }
 
-var header = regexp.MustCompile(`(?m)^# (exit|error|out|link|keyless)\b ?(.*)$`)
+var header = regexp.MustCompile(`(?m)^# (exit|error|out|link|pipe|keyless)\b ?(.*)$`)
 
 // here marks the line that the error must name.
 const here = "#!"
@@ -96,6 +98,8 @@ func parse(t *testing.T, name string, raw []byte) *input {
 		case "link":
 			from, to, _ := strings.Cut(m[2], " ")
 			in.links[from] = to
+		case "pipe":
+			in.pipes = append(in.pipes, m[2])
 		case "keyless":
 			in.files["keyless"] = ""
 		}
@@ -303,6 +307,11 @@ func (in *input) write(t *testing.T, dir string) {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range in.pipes {
+		if err := unix.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -31,6 +31,10 @@ const (
 type Streams struct {
 	In       io.Reader
 	Out, Err io.Writer
+	// May says whether the cluster of a kubeconfig and context ("" for those that
+	// hold without) may be reached, and the program for its credentials be run; nil
+	// allows all.
+	May func(kubeconfig, context string) error
 }
 
 // Command runs istioctl's own command of the linked version, for the arguments
@@ -41,6 +45,9 @@ type Streams struct {
 // other and all flags given.
 func Command(ctx context.Context, s Streams, args []string) int {
 	root := commands()
+	if s.May != nil {
+		hold(root, s.May)
+	}
 	root.SetArgs(args)
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
@@ -68,6 +75,45 @@ func commands() *cobra.Command {
 	experimental.AddCommand(precheck.Cmd(ctx))
 	root.AddCommand(manifest, tags, experimental, precheck.Cmd(ctx), analyzecmd.Analyze(ctx), versioncmd.NewVersionCommand(ctx), proxystatus.StableXdsStatusCommand(ctx))
 	return root
+}
+
+// hold has every command ask first, as soon as its flags are known.
+func hold(c *cobra.Command, may func(kubeconfig, context string) error) {
+	for _, sub := range c.Commands() {
+		hold(sub, may)
+	}
+	if !c.Runnable() || c.Args == nil && c.HasSubCommands() { // the latter only says which commands it has
+		return
+	}
+	args := c.Args
+	c.Args = func(cmd *cobra.Command, given []string) error {
+		if reaches(cmd) {
+			if err := may(flagOf(cmd, cli.FlagKubeConfig), flagOf(cmd, cli.FlagContext)); err != nil {
+				return err
+			}
+		}
+		if args == nil {
+			return nil
+		}
+		return args(cmd, given)
+	}
+}
+
+// reaches reports whether a command asks a cluster: manifests are rendered without,
+// unless they are to be for one.
+func reaches(c *cobra.Command) bool {
+	if c.Parent() == nil || c.Parent().Name() != "manifest" {
+		return true
+	}
+	specific := c.Flags().Lookup("cluster-specific")
+	return specific != nil && specific.Value.String() == "true"
+}
+
+func flagOf(c *cobra.Command, name string) string {
+	if f := c.Flags().Lookup(name); f != nil {
+		return f.Value.String()
+	}
+	return ""
 }
 
 // refuse takes a command that writes away: it would go past gates and journal.

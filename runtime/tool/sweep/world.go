@@ -18,6 +18,7 @@ import (
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/host"
+	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/lock"
 	"rutter.dev/rutter/runtime/sim"
@@ -94,7 +95,9 @@ func (w *world) start(pl plan) (*process, error) {
 
 // resume takes the run up in another process.
 func (w *world) resume(pl plan) (*process, error) {
-	return w.again(pl, func(ctx context.Context, s host.Session) error { return w.s.Host.Resume(ctx, ctx, s) })
+	return w.again(pl, func(ctx context.Context, s host.Session) error {
+		return w.s.Host.ResumeWith(ctx, ctx, s, host.ResumeOptions{Recorded: true, Given: interp.Given{File: w.s.Params}})
+	})
 }
 
 // rollback undoes the run in another process.

@@ -26,6 +26,7 @@ type outcome struct {
 	journal journal.Journal
 	cluster *simulated
 	policy  *gate.Policy
+	params  map[string]any // as t.run was given them: a resume needs the secret ones
 	view    event.Sink
 	text    bytes.Buffer
 	root    string

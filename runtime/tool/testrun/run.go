@@ -19,6 +19,7 @@ import (
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/host"
+	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/loader"
 	"rutter.dev/rutter/runtime/lock"
@@ -68,7 +69,7 @@ func (t *test) run(th *starlark.Thread, a *runArgs) (starlark.Value, error) {
 	if err != nil {
 		return nil, fmt.Errorf("t.run: %w", err)
 	}
-	out := t.begin(disk, j, a.Cluster, policy)
+	out := t.begin(disk, j, a.Cluster, policy, a.Params)
 	ctx, kill := context.WithCancelCause(ctxOf(th))
 	defer kill(nil)
 	out.arm(a.KillAt, kill)
@@ -120,7 +121,7 @@ func (t *test) resume(th *starlark.Thread, a *resumeArgs) (starlark.Value, error
 	if err != nil {
 		return nil, fmt.Errorf("t.resume: %w", err)
 	}
-	out := t.begin(disk, j, before.cluster, policy)
+	out := t.begin(disk, j, before.cluster, policy, before.params)
 	ctx, kill := context.WithCancelCause(ctxOf(th))
 	defer kill(nil)
 	out.arm(a.KillAt, kill)
@@ -129,13 +130,13 @@ func (t *test) resume(th *starlark.Thread, a *resumeArgs) (starlark.Value, error
 		if err != nil {
 			return err
 		}
-		return t.suite.o.Host.Resume(ctx, ctx, s)
+		return t.suite.o.Host.ResumeWith(ctx, ctx, s, host.ResumeOptions{Recorded: true, Given: interp.Given{File: before.params}})
 	})
 	return out, ctxOf(th).Err()
 }
 
-func (t *test) begin(disk *journal.MemFS, j journal.Journal, c *simulated, policy *gate.Policy) *outcome {
-	o := &outcome{disk: disk, journal: j, cluster: c, policy: policy, root: t.file.root}
+func (t *test) begin(disk *journal.MemFS, j journal.Journal, c *simulated, policy *gate.Policy, params map[string]any) *outcome {
+	o := &outcome{disk: disk, journal: j, cluster: c, policy: policy, params: params, root: t.file.root}
 	t.runs = append(t.runs, o)
 	o.view = t.suite.o.View(&o.text)
 	return o

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"rutter.dev/rutter/runtime/builtin"
+	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/sim"
 	"rutter.dev/rutter/runtime/value"
@@ -217,7 +218,7 @@ func (t *test) readObjects(name string) (out []*unstructured.Unstructured, err e
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	return sim.ReadFiles(root.FS(), filepath.ToSlash(rel))
+	return sim.ReadFiles(env.RootFS(root), filepath.ToSlash(rel))
 }
 
 // beside is the absolute path of a name relative to the test file, or to the

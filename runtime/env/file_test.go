@@ -1,0 +1,68 @@
+package env
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestReadFile(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "f")
+	if err := os.WriteFile(name, []byte("12345"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := ReadFile(t.Context(), name, 5); err != nil || string(b) != "12345" {
+		t.Errorf("got %q, %v", b, err)
+	}
+	if _, err := ReadFile(t.Context(), name, 4); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("got %v, want %v", err, ErrTooLarge)
+	}
+	for _, bad := range []string{dir, filepath.Join(dir, "none"), "/dev/zero"} {
+		if _, err := ReadFile(t.Context(), bad, 5); err == nil {
+			t.Errorf("%s was read", bad)
+		}
+	}
+}
+
+func TestReadPipe(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := ReadFile(t.Context(), name, 5); err != nil || len(b) != 0 { // to open it in the usual way would never end
+		t.Errorf("nobody writes: got %q, %v", b, err)
+	}
+	w, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := ReadFile(ctx, name, 5); !errors.Is(err, context.Canceled) {
+		t.Errorf("the writer is silent: got %v", err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReadAll(t *testing.T) {
+	if b, err := ReadAll(t.Context(), strings.NewReader("abc"), 3); err != nil || string(b) != "abc" {
+		t.Errorf("got %q, %v", b, err)
+	}
+	r, w := io.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := ReadAll(ctx, r, 3); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -119,6 +119,10 @@ type change struct {
 // older start gets 410 Gone, as from a compacted etcd.
 const historySize = 8192
 
+// twinHistory is the same for a twin, which nobody but its own rehearsal watches:
+// old states of many pods are most of its memory otherwise.
+const twinHistory = 512
+
 // store is the cluster's state. It is guarded by the cluster's lock.
 type store struct {
 	rv      uint64
@@ -172,6 +176,13 @@ func (s *store) put(k objectKey, obj *unstructured.Unstructured) change {
 	prev := s.get(k)
 	s.rv++
 	obj.SetResourceVersion(strconv.FormatUint(s.rv, 10))
+	if s.backed != nil {
+		was := (*unstructured.Unstructured)(nil)
+		if prev != nil {
+			was = prev.obj
+		}
+		s.backed.share(obj, was)
+	}
 	e := &entry{obj: obj, rv: s.rv}
 	s.place(k, prev, e)
 	ch := change{rv: s.rv, key: k, prev: prev, next: e}
@@ -221,8 +232,12 @@ func (s *store) unindex(k objectKey, obj *unstructured.Unstructured) {
 
 func (s *store) remember(ch change) {
 	s.history = append(s.history, ch)
-	if len(s.history) >= 2*historySize {
-		cut := len(s.history) - historySize
+	size := historySize
+	if s.backed != nil {
+		size = twinHistory
+	}
+	if len(s.history) >= 2*size {
+		cut := len(s.history) - size
 		s.floor = s.history[cut-1].rv
 		s.history = slices.Clone(s.history[cut:])
 	}

@@ -91,7 +91,9 @@ func (t *Twin) Err() error { return t.sim.Backed() }
 // Counts are the requests sent to the cluster so far.
 func (t *Twin) Counts() (out Counts) {
 	if t.live != nil {
-		t.sim.View(func(sim.View) { out = t.live.counts })
+		t.live.mu.Lock()
+		defer t.live.mu.Unlock()
+		out = t.live.counts
 	}
 	return out
 }

@@ -29,10 +29,8 @@ import (
 )
 
 type rbacFlags struct {
-	target     target
-	sets       []string
-	params     string
-	root       string
+	target target
+	bound
 	name       string
 	output     string
 	namespaces []string
@@ -81,9 +79,7 @@ these are all of that namespace.`,
 	fs.StringVar(&f.target.Policy, "policy", "", policyUsage)
 	fs.StringVar(&f.target.As, "as", "", "user that runs will impersonate: the roles are for them, and one for who impersonates is added")
 	fs.StringArrayVar(&f.target.AsGroups, "as-group", nil, "group to impersonate (repeatable)")
-	fs.StringArrayVar(&f.sets, "set", nil, "parameter, name=value (repeatable)")
-	fs.StringVar(&f.params, "params", "", "YAML or JSON file of parameters; --set wins")
-	fs.StringVar(&f.root, "root", "", "folder that the runbook may load from (default the nearest one above it with rutter.yaml or .git)")
+	f.bound.flags(cmd)
 	fs.StringVar(&f.name, "name", "", "name of the roles (default rutter-RUNBOOK)")
 	fs.StringVarP(&f.output, "output", "o", "yaml", "yaml, with comments, or json")
 	fs.StringSliceVar(&f.namespaces, "namespaces", nil, "the only namespaces whose workloads runs will restart (default all)")

@@ -115,6 +115,20 @@ func (a *app) sealer(p *policy.Policy) (*seal.Sealer, error) {
 	return s.To(p.Recipients...)
 }
 
+// bound are the flags by which a runbook gets its parameters, and says from where
+// it may load.
+type bound struct {
+	sets   []string
+	params string
+	root   string
+}
+
+func (b *bound) flags(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&b.sets, "set", nil, "parameter, name=value (repeatable)")
+	cmd.Flags().StringVar(&b.params, "params", "", "YAML or JSON file of parameters; --set wins")
+	cmd.Flags().StringVar(&b.root, "root", "", "folder that the runbook may load from (default the nearest one above it with rutter.yaml or .git)")
+}
+
 // answers are the flags by which an operator answers beforehand.
 type answers struct {
 	yes   bool

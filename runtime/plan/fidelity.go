@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"slices"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"rutter.dev/rutter/runtime/cluster"
@@ -156,12 +155,10 @@ var passing = []string{"Event", "Lease", "ControllerRevision", "Endpoints", "End
 // and their number, because their names are made up.
 func states(objs []*unstructured.Unstructured) map[string]map[string]any {
 	out := map[string]map[string]any{}
-	sets := map[string]owner{}
+	owners := cluster.Owners{}
 	for _, o := range objs {
 		if o.GetKind() == "ReplicaSet" {
-			if up := metav1.GetControllerOfNoCopy(o); up != nil {
-				sets[o.GetNamespace()+"/"+o.GetName()] = owner{up.Kind, o.GetNamespace(), up.Name}
-			}
+			owners.Add(o)
 		}
 	}
 	pods := map[owner][]map[string]any{}
@@ -169,7 +166,7 @@ func states(objs []*unstructured.Unstructured) map[string]map[string]any {
 		switch {
 		case slices.Contains(passing, o.GetKind()):
 		case o.GetKind() == "Pod":
-			w := ownerOf(o, sets)
+			w := ownerOf(o, owners)
 			pods[w] = append(pods[w], podState(o))
 		default:
 			out[cluster.RefOf(o).String()] = generalState(o)

@@ -67,7 +67,7 @@ type backed struct {
 	said   map[string]said // of dry-runs, by Question.key
 	shared *plain.Sharer
 	events []objectKey // of the simulation's own, oldest first
-	err    error // the backing does not answer any more
+	err    error       // the backing does not answer any more
 }
 
 // reach is how much of a kind is known.

@@ -78,6 +78,9 @@ func (t *Twin) begin(o Options, src sim.Backing, served []sim.Served, kubernetes
 
 // Client is a client of the twin under the name of its cluster.
 func (t *Twin) Client(clock env.Clock, o cluster.ClientOptions) (*cluster.Client, error) {
+	if o.Record == nil { // else somebody wants to know of every request
+		o.Store = t.sim
+	}
 	return cluster.New(t.sim.Config(), t.name, clock, o)
 }
 

@@ -46,7 +46,7 @@ const (
 	// and after a change.
 	injectorKeeps = 16
 	// webhookKeeps bounds the remembered answers per configuration.
-	webhookKeeps = 2048
+	webhookKeeps = 4096
 )
 
 // webhook is istiod's handler for one configuration. It remembers its answers:

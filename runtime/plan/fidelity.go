@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -183,6 +184,8 @@ func states(objs []*unstructured.Unstructured) map[string]map[string]any {
 
 func generalState(o *unstructured.Unstructured) map[string]any {
 	n := plainNumbers(cluster.Normalize(o, cluster.NormalizeOptions{})).Object
+	// Who of several leads is written there by those who have no Lease for it.
+	unstructured.RemoveNestedField(n, "metadata", "annotations", "control-plane.alpha.kubernetes.io/leader")
 	if t, ok, _ := unstructured.NestedMap(n, "spec", "template", "metadata", "annotations"); ok {
 		for k, v := range t {
 			if s, isText := v.(string); isText && k == "rutter.dev/restart" && s != "" {
@@ -199,6 +202,7 @@ func podState(o *unstructured.Unstructured) map[string]any {
 	labels := map[string]any{}
 	for k, v := range o.GetLabels() {
 		switch k {
+		case "topology.kubernetes.io/zone", "topology.kubernetes.io/region": // of the node (admission plugin PodTopologyLabels)
 		case "pod-template-hash", "controller-revision-hash", "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index":
 		default:
 			labels[k] = v
@@ -206,9 +210,33 @@ func podState(o *unstructured.Unstructured) map[string]any {
 	}
 	n := plainNumbers(o).Object
 	spec, _ := n["spec"].(map[string]any)
+	for _, field := range []string{"containers", "initContainers"} {
+		withoutToken(spec[field])
+	}
 	return map[string]any{
 		"labels": labels, "containers": spec["containers"], "initContainers": spec["initContainers"], "serviceAccountName": spec["serviceAccountName"],
 		"phase": fmt.Sprint(nested(n, "status", "phase")), "going": o.GetDeletionTimestamp() != nil,
+	}
+}
+
+// withoutToken takes away where the API server mounts the token of the service
+// account, under a name that it makes up (admission plugin ServiceAccount).
+func withoutToken(containers any) {
+	list, _ := containers.([]any)
+	for _, c := range list {
+		m, _ := c.(map[string]any)
+		mounts, ok := m["volumeMounts"].([]any)
+		if !ok {
+			continue
+		}
+		mounts = slices.DeleteFunc(mounts, func(x any) bool {
+			mount, _ := x.(map[string]any)
+			name, _ := mount["name"].(string)
+			return strings.HasPrefix(name, "kube-api-access-")
+		})
+		if m["volumeMounts"] = mounts; len(mounts) == 0 {
+			delete(m, "volumeMounts")
+		}
 	}
 }
 

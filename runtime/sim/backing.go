@@ -246,7 +246,7 @@ func (b *backed) place(res *resource, at nsName, o *unstructured.Unstructured) {
 	}
 	k := objectKey{res.gr(), at.namespace, at.name}
 	b.share(o, nil)
-	e := &entry{obj: o, rv: rv}
+	e := &entry{obj: o, rv: rv, unkept: true}
 	b.origin[k] = e
 	var prev *entry
 	if t := b.c.st.tables[k.gr]; t != nil {

@@ -202,8 +202,7 @@ func (q *query) item(c *Cluster, e *entry) (parts [2][]byte, err error) {
 	}
 	data, body := []byte(nil), 0
 	if e.obj.GetAPIVersion() == q.res.gvk(q.version).GroupVersion().String() {
-		data, err = e.json()
-		body = e.body
+		data, body, err = e.typed()
 	} else {
 		var out *unstructured.Unstructured
 		if out, err = c.convert(q.res, e.obj, q.version); err == nil {

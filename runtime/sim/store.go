@@ -38,16 +38,26 @@ type entry struct {
 
 	def lazy[*resource] // of a CustomResourceDefinition
 
-	once sync.Once
-	data []byte
-	body int // where in data the fields after kind and apiVersion begin
-	err  error
+	unkept bool // its JSON is made anew each time: of a twin's objects it would take a third of all memory
+	once   sync.Once
+	data   []byte
+	body   int // where in data the fields after kind and apiVersion begin
+	err    error
 }
 
 // json is the object's JSON, marshalled once however often it is listed.
 func (e *entry) json() ([]byte, error) {
+	data, _, err := e.typed()
+	return data, err
+}
+
+// typed is json, and where in it the fields after kind and apiVersion begin.
+func (e *entry) typed() (data []byte, body int, err error) {
+	if e.unkept {
+		return encodeTyped(e.obj.Object)
+	}
 	e.once.Do(func() { e.data, e.body, e.err = encodeTyped(e.obj.Object) })
-	return e.data, e.err
+	return e.data, e.body, e.err
 }
 
 // encodeTyped is an object's JSON with kind and apiVersion first, as the
@@ -183,7 +193,7 @@ func (s *store) put(k objectKey, obj *unstructured.Unstructured) change {
 		}
 		s.backed.share(obj, was)
 	}
-	e := &entry{obj: obj, rv: s.rv}
+	e := &entry{obj: obj, rv: s.rv, unkept: s.backed != nil}
 	s.place(k, prev, e)
 	ch := change{rv: s.rv, key: k, prev: prev, next: e}
 	s.remember(ch)

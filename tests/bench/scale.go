@@ -36,7 +36,7 @@ func scale(ctx context.Context, rutter, kubectl string) (err error) {
 	defer func() { err = errors.Join(err, p.Stop()) }()
 	return errors.Join(
 		measure(ctx, "rutter plan of an upgrade of 10,000 pods in 1,000 namespaces", maxPlan, rutter, append(upgrade, "--kubeconfig", p.Kubeconfig())...),
-		measure(ctx, "rutter impact of a new injector there", 0, rutter, append(moved, "--kubeconfig", p.Kubeconfig())...),
+		measure(ctx, "rutter impact of a label there", 0, rutter, append(moved, "--kubeconfig", p.Kubeconfig())...),
 		manifests(ctx, p, rutter, kubectl),
 	)
 }

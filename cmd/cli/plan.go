@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,13 +26,13 @@ import (
 )
 
 type planFlags struct {
-	target   target
-	given    given
-	root     string
+	target target
+	bound
 	output   string
 	html     string
 	save     string
 	offline  string
+	endState string
 	detailed bool
 }
 
@@ -58,12 +59,12 @@ stopped answering.`,
 	}
 	f.target.flags(cmd, true)
 	f.target.knowledgeFlag(cmd)
-	f.given.flags(cmd, "")
-	cmd.Flags().StringVar(&f.root, "root", "", "folder that the runbook may load from (default the nearest one above it with rutter.yaml or .git)")
+	f.bound.flags(cmd)
 	cmd.Flags().StringVarP(&f.output, "output", "o", "", "json or markdown (default text)")
 	cmd.Flags().StringVar(&f.html, "html", "", "write it as one HTML file, too, with the timeline drawn")
 	cmd.Flags().StringVar(&f.save, "save", "", "write it sealed to this file, for rutter run --plan")
 	cmd.Flags().StringVar(&f.offline, "offline", "", "rehearse on a snapshot (rutter snapshot) instead of a cluster")
+	cmd.Flags().StringVar(&f.endState, "end-state", "", "write the objects that would be others afterwards to this file, as JSON, without the values of Secrets")
 	cmd.Flags().BoolVar(&f.detailed, "detailed-exitcode", false, "exit with 4 where something would change")
 	cmd.MarkFlagsMutuallyExclusive("offline", "sim")
 	cmd.MarkFlagsMutuallyExclusive("offline", "context")
@@ -114,6 +115,11 @@ func (a *app) plan(ctx context.Context, f *planFlags, name string) error {
 	}
 	if held != nil { // hours and names are for the run; whether it may begin is worth knowing
 		if err := a.talk("by the policy, %s", held.Standing(a.env.Clock.Now())); err != nil {
+			return err
+		}
+	}
+	if f.endState != "" {
+		if err := writeTo(f.endState, func(w io.Writer) error { return jsonView(t.EndState(), w) }); err != nil {
 			return err
 		}
 	}
@@ -196,8 +202,17 @@ func (a *app) twin(ctx context.Context, t *target, offline string, renderer *lib
 	if err != nil {
 		return nil, err
 	}
+	if a.env.Getenv("GOGC") == "" {
+		// A twin holds a whole cluster: garbage of half its size, not of all of
+		// it, is let come together, so that ten thousand pods fit into 1.5 GiB.
+		debug.SetGCPercent(twinGarbage)
+	}
 	return twin.New(ctx, c, o)
 }
+
+// twinGarbage is how much garbage comes together while there is a twin, in percent
+// of what is in use.
+const twinGarbage = 50
 
 // livingFrom is how a twin of a mesh lives on by itself, beginning now.
 func livingFrom(now time.Time) twin.Options {

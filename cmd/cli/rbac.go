@@ -29,9 +29,8 @@ import (
 )
 
 type rbacFlags struct {
-	target     target
-	given      given
-	root       string
+	target target
+	bound
 	name       string
 	output     string
 	namespaces []string
@@ -80,8 +79,7 @@ these are all of that namespace.`,
 	fs.StringVar(&f.target.Policy, "policy", "", policyUsage)
 	fs.StringVar(&f.target.As, "as", "", "user that runs will impersonate: the roles are for them, and one for who impersonates is added")
 	fs.StringArrayVar(&f.target.AsGroups, "as-group", nil, "group to impersonate (repeatable)")
-	f.given.flags(cmd, "")
-	fs.StringVar(&f.root, "root", "", "folder that the runbook may load from (default the nearest one above it with rutter.yaml or .git)")
+	f.bound.flags(cmd)
 	fs.StringVar(&f.name, "name", "", "name of the roles (default rutter-RUNBOOK)")
 	fs.StringVarP(&f.output, "output", "o", "yaml", "yaml, with comments, or json")
 	fs.StringSliceVar(&f.namespaces, "namespaces", nil, "the only namespaces whose workloads runs will restart (default all)")

@@ -25,11 +25,10 @@ import (
 )
 
 type runFlags struct {
-	target   target
+	target target
+	bound
 	answers  answers
-	given    given
 	watching watching
-	root     string
 	plan     string
 	// planParams are the parameters of the saved plan, where no flag gives any.
 	planParams map[string]any
@@ -63,9 +62,8 @@ runbook, 3 refused by a gate or not approved, 5 in doubt, 130 interrupted.`,
 	f.target.flags(cmd, true)
 	f.target.knowledgeFlag(cmd)
 	f.answers.flags(cmd)
-	f.given.flags(cmd, "")
+	f.bound.flags(cmd)
 	f.watching.flags(cmd)
-	cmd.Flags().StringVar(&f.root, "root", "", "folder that the runbook may load from (default the nearest one above it with rutter.yaml or .git)")
 	cmd.Flags().StringVar(&f.plan, "plan", "", "run this saved plan (rutter plan --save), and nothing that is not in it")
 	return cmd
 }

@@ -115,6 +115,18 @@ func (a *app) sealer(p *policy.Policy) (*seal.Sealer, error) {
 	return s.To(p.Recipients...)
 }
 
+// bound are the flags by which a runbook gets its parameters, and says from where
+// it may load.
+type bound struct {
+	given given
+	root  string
+}
+
+func (b *bound) flags(cmd *cobra.Command) {
+	b.given.flags(cmd, "")
+	cmd.Flags().StringVar(&b.root, "root", "", "folder that the runbook may load from (default the nearest one above it with rutter.yaml or .git)")
+}
+
 // answers are the flags by which an operator answers beforehand.
 type answers struct {
 	yes   bool

@@ -97,7 +97,7 @@ type ListOptions struct {
 	Labels       string // label selector
 	Fields       string // field selector
 	MetadataOnly bool   // fetch PartialObjectMetadata: a tenth of the memory
-	Lean         bool   // leave managedFields out: a third of a pod, and half of the work to decode it
+	Lean         bool   // leave managedFields out: a third of a pod, and half of the work to decode it; what is given is only read
 	PageSize     int64  // 0 means 500
 	MaxItems     int    // 0 means all
 }

@@ -37,6 +37,8 @@ type ClientOptions struct {
 	// what happens to watches can then be tried there. Time passes whenever the
 	// watches are quiet.
 	Watch bool
+	// Store is the cluster itself, if it lives in this process; see there.
+	Store Store
 }
 
 // Client is the Writer over client-go. Safe for concurrent use.
@@ -48,6 +50,7 @@ type Client struct {
 	timeout   time.Duration
 	record    func(Asked)
 	watches   bool
+	store     Store
 
 	dyn  dynamic.Interface
 	meta metadata.Interface
@@ -85,7 +88,7 @@ func New(rc *rest.Config, contextName string, clock env.Clock, o ClientOptions) 
 	})
 	c := &Client{
 		name: contextName, namespace: orElse(o.Namespace, "default"), config: cfg, clock: clock,
-		timeout: o.RequestTimeout, record: o.Record, watches: o.Watch,
+		timeout: o.RequestTimeout, record: o.Record, watches: o.Watch, store: o.Store,
 	}
 	if c.timeout <= 0 {
 		c.timeout = defaultRequestTimeout

@@ -52,6 +52,9 @@ type page struct {
 // replaced by the server's newer one: objects that changed in between may then
 // be of two moments, but none is given twice.
 func (c *Client) List(ctx context.Context, res Resource, o ListOptions, each func(*Object) error) error {
+	if done, err := c.look(ctx, res, o, each); done {
+		return err
+	}
 	l := lister{c: c, res: res, o: o, seen: map[string]bool{}}
 	return l.run(ctx, each)
 }

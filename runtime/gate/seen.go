@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/knowledge"
 	"rutter.dev/rutter/runtime/mesh"
 )
@@ -32,6 +33,26 @@ type Seen struct {
 	gets    map[string]*cluster.Object
 	proxies *[]mesh.Proxy
 	shapes  *[]mesh.Template
+	brought map[*effect.Effect]bool // brings, of those that were asked about
+}
+
+// brings is brings of an effect, which is asked about those before each of
+// thousands.
+func (s *Seen) brings(e *effect.Effect) bool {
+	if s == nil {
+		return brings(e)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	does, known := s.brought[e]
+	if !known {
+		if s.brought == nil {
+			s.brought = map[*effect.Effect]bool{}
+		}
+		does = brings(e)
+		s.brought[e] = does
+	}
+	return does
 }
 
 // uid reads the cluster's identity anew, past what the client remembers: the

@@ -157,7 +157,7 @@ var controlPlaneReady = &Gate{
 	Rationale: "A pod that restarts while its control plane is not there comes up without a sidecar, or with none of its configuration. The data plane follows the control plane, never leads it.",
 	Source:    "Istio's skew rule: the data plane is never ahead; GUIDE §3 and §4 rows 1, 2",
 	Before: func(ctx context.Context, r cluster.Reader, run *Run, e *effect.Effect) ([]Finding, error) {
-		if run.Forecast && slices.ContainsFunc(run.Earlier, brings) {
+		if run.Forecast && slices.ContainsFunc(run.Earlier, run.Seen.brings) {
 			return []Finding{{Verdict: Pass, Problem: "judged again once the control plane that this call brings is there"}}, nil
 		}
 		planes, err := run.Seen.controlPlanes(ctx, r)

@@ -93,12 +93,10 @@ func (w *world) makers(ctx context.Context, c *cluster.Client, kind mesh.Templat
 // pods gives every pod to its workload. Those that have ended or are being deleted
 // are nobody's: their successors count.
 func (w *world) pods(ctx context.Context, c *cluster.Client) error {
-	sets := map[string]cluster.Ref{} // what controls a ReplicaSet or a Job, by Ref.ID
+	owners := cluster.Owners{}
 	for _, gvk := range []schema.GroupVersionKind{{Group: "apps", Version: "v1", Kind: "ReplicaSet"}, {Group: "batch", Version: "v1", Kind: "Job"}} {
 		err := list(ctx, c, gvk, cluster.ListOptions{MetadataOnly: true}, func(o *cluster.Object) error {
-			if up, ok := cluster.ControllerOf(o); ok {
-				sets[cluster.RefOf(o).ID()] = up
-			}
+			owners.Add(o)
 			return nil
 		})
 		if err != nil {
@@ -110,13 +108,7 @@ func (w *world) pods(ctx context.Context, c *cluster.Client) error {
 		if phase == "Succeeded" || phase == "Failed" || p.GetDeletionTimestamp() != nil {
 			return nil
 		}
-		ref := cluster.RefOf(p)
-		if up, ok := cluster.ControllerOf(p); ok {
-			ref = up
-			if above, ok := sets[ref.ID()]; ok {
-				ref = above
-			}
-		}
+		ref := owners.Of(p)
 		x := w.of[ref.ID()]
 		if x == nil {
 			x = &workload{ref: ref, uid: string(p.GetUID()), labels: p.GetLabels(), managed: p.GetLabels()[mesh.LabelGatewayOwner] != "", template: likeness(p)}

@@ -100,7 +100,7 @@ func proxyOf(p *cluster.Object) (Proxy, bool) {
 	}
 	ready, _ := cluster.Condition(p, "Ready")
 	px := Proxy{
-		Namespace: p.GetNamespace(), Pod: p.GetName(), Owner: ownerOf(p), Kind: kindOf(p, c), Native: native,
+		Namespace: p.GetNamespace(), Pod: p.GetName(), Owner: cluster.Owners(nil).Of(p), Kind: kindOf(p, c), Native: native,
 		Image: strings.Clone(text(c, "image")), Revision: revisionOf(p), Ready: ready.Status == "True",
 		Labels: p.GetLabels(), Override: p.GetAnnotations()[AnnotationImage],
 	}
@@ -161,43 +161,22 @@ func revisionOf(p *cluster.Object) string {
 	return orDefault(p.GetLabels()[LabelRev])
 }
 
-// ownerOf is the pod's controller, or the pod itself.
-func ownerOf(p *cluster.Object) cluster.Ref {
-	if up, ok := cluster.ControllerOf(p); ok {
-		return up
-	}
-	return cluster.Ref{Version: "v1", Kind: "Pod", Namespace: p.GetNamespace(), Name: p.GetName()}
-}
-
 // resolveOwners replaces ReplicaSets by what controls them (a Deployment or an
 // Argo Rollout). Only the metadata of ReplicaSets is read.
 func resolveOwners(ctx context.Context, r cluster.Reader, ns string, px []Proxy) error {
-	want := map[string]cluster.Ref{}
-	for _, p := range px {
-		if p.Owner.Kind == "ReplicaSet" {
-			want[p.Owner.ID()] = p.Owner
-		}
-	}
-	if len(want) == 0 {
+	if !slices.ContainsFunc(px, func(p Proxy) bool { return p.Owner.Kind == "ReplicaSet" }) {
 		return nil
 	}
+	owners := cluster.Owners{}
 	err := list(ctx, r, replicaSets, cluster.ListOptions{Namespace: ns, MetadataOnly: true}, func(o *cluster.Object) error {
-		id := cluster.RefOf(o).ID()
-		if _, ok := want[id]; !ok {
-			return nil
-		}
-		if up, ok := cluster.ControllerOf(o); ok {
-			want[id] = up
-		}
+		owners.Add(o)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
 	for i := range px {
-		if o, ok := want[px[i].Owner.ID()]; ok {
-			px[i].Owner = o
-		}
+		px[i].Owner = owners.Above(px[i].Owner)
 	}
 	return nil
 }

@@ -7,8 +7,8 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"rutter.dev/rutter/runtime/builtin"
@@ -158,12 +158,10 @@ var passing = []string{"Event", "Lease", "ControllerRevision", "Endpoints", "End
 // and their number, because their names are made up.
 func states(objs []*unstructured.Unstructured) map[string]map[string]any {
 	out := map[string]map[string]any{}
-	sets := map[string]owner{}
+	owners := cluster.Owners{}
 	for _, o := range objs {
 		if o.GetKind() == "ReplicaSet" {
-			if up := metav1.GetControllerOfNoCopy(o); up != nil {
-				sets[o.GetNamespace()+"/"+o.GetName()] = owner{up.Kind, o.GetNamespace(), up.Name}
-			}
+			owners.Add(o)
 		}
 	}
 	pods := map[owner][]map[string]any{}
@@ -171,7 +169,7 @@ func states(objs []*unstructured.Unstructured) map[string]map[string]any {
 		switch {
 		case slices.Contains(passing, o.GetKind()):
 		case o.GetKind() == "Pod":
-			w := ownerOf(o, sets)
+			w := ownerOf(o, owners)
 			pods[w] = append(pods[w], podState(o))
 		default:
 			out[cluster.RefOf(o).String()] = generalState(o)
@@ -188,6 +186,8 @@ func states(objs []*unstructured.Unstructured) map[string]map[string]any {
 
 func generalState(o *unstructured.Unstructured) map[string]any {
 	n := plainNumbers(cluster.Normalize(o, cluster.NormalizeOptions{})).Object
+	// Who of several leads is written there by those who have no Lease for it.
+	unstructured.RemoveNestedField(n, "metadata", "annotations", "control-plane.alpha.kubernetes.io/leader")
 	if t, ok, _ := unstructured.NestedMap(n, "spec", "template", "metadata", "annotations"); ok {
 		for k, v := range t {
 			if s, isText := v.(string); isText && k == "rutter.dev/restart" && s != "" {
@@ -204,6 +204,7 @@ func podState(o *unstructured.Unstructured) map[string]any {
 	labels := map[string]any{}
 	for k, v := range o.GetLabels() {
 		switch k {
+		case "topology.kubernetes.io/zone", "topology.kubernetes.io/region": // of the node (admission plugin PodTopologyLabels)
 		case "pod-template-hash", "controller-revision-hash", "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index":
 		default:
 			labels[k] = v
@@ -211,9 +212,33 @@ func podState(o *unstructured.Unstructured) map[string]any {
 	}
 	n := plainNumbers(o).Object
 	spec, _ := n["spec"].(map[string]any)
+	for _, field := range []string{"containers", "initContainers"} {
+		withoutToken(spec[field])
+	}
 	return map[string]any{
 		"labels": labels, "containers": spec["containers"], "initContainers": spec["initContainers"], "serviceAccountName": spec["serviceAccountName"],
 		"phase": fmt.Sprint(nested(n, "status", "phase")), "going": o.GetDeletionTimestamp() != nil,
+	}
+}
+
+// withoutToken takes away where the API server mounts the token of the service
+// account, under a name that it makes up (admission plugin ServiceAccount).
+func withoutToken(containers any) {
+	list, _ := containers.([]any)
+	for _, c := range list {
+		m, _ := c.(map[string]any)
+		mounts, ok := m["volumeMounts"].([]any)
+		if !ok {
+			continue
+		}
+		mounts = slices.DeleteFunc(mounts, func(x any) bool {
+			mount, _ := x.(map[string]any)
+			name, _ := mount["name"].(string)
+			return strings.HasPrefix(name, "kube-api-access-")
+		})
+		if m["volumeMounts"] = mounts; len(mounts) == 0 {
+			delete(m, "volumeMounts")
+		}
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -61,13 +60,10 @@ func (g *gatherer) restarts(t *twin.Twin) {
 // that was. Why is left to who knows what was done.
 func Rolled(t *twin.Twin, begins time.Time) []Restart {
 	changes := t.Changes()
-	sets := map[string]owner{} // the owners of ReplicaSets, by namespace and name
+	owners := cluster.Owners{}
 	for _, ch := range changes {
 		if ch.GR == grSets {
-			o := either(ch)
-			if up := metav1.GetControllerOfNoCopy(o); up != nil {
-				sets[o.GetNamespace()+"/"+o.GetName()] = owner{up.Kind, o.GetNamespace(), up.Name}
-			}
+			owners.Add(either(ch))
 		}
 	}
 	found := map[owner]*Restart{}
@@ -79,7 +75,7 @@ func Rolled(t *twin.Twin, begins time.Time) []Restart {
 			if pod == nil {
 				continue
 			}
-			w := ownerOf(pod, sets)
+			w := ownerOf(pod, owners)
 			r := found[w]
 			if r == nil {
 				r = &Restart{Kind: w.kind, Namespace: w.namespace, Name: w.name, Pods: []string{}}
@@ -118,17 +114,9 @@ func either(ch sim.Change) *unstructured.Unstructured {
 	return ch.Before
 }
 
-func ownerOf(pod *unstructured.Unstructured, sets map[string]owner) owner {
-	up := metav1.GetControllerOfNoCopy(pod)
-	if up == nil {
-		return owner{"Pod", pod.GetNamespace(), pod.GetName()}
-	}
-	if up.Kind == "ReplicaSet" {
-		if w, ok := sets[pod.GetNamespace()+"/"+up.Name]; ok {
-			return w
-		}
-	}
-	return owner{up.Kind, pod.GetNamespace(), up.Name}
+func ownerOf(pod *unstructured.Unstructured, owners cluster.Owners) owner {
+	ref := owners.Of(pod)
+	return owner{ref.Kind, pod.GetNamespace(), ref.Name}
 }
 
 // proxyVersion is the version of a pod's Istio proxy; "" where it has none.

@@ -3,8 +3,11 @@ package sim
 import (
 	"errors"
 	"net/http"
+	"net/url"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -51,7 +54,11 @@ func (q *query) question(r *http.Request, body []byte) Question {
 // ask hands a question on. Any error but one of the API's says that the backing
 // does not answer any more.
 func (b *backed) ask(q Question) ([]byte, bool, error) {
-	data, ok, err := b.src.Ask(q)
+	return b.heard(b.src.Ask(q))
+}
+
+// heard takes note of an answer.
+func (b *backed) heard(data []byte, ok bool, err error) ([]byte, bool, error) {
 	var answer apierrors.APIStatus
 	if err == nil || errors.As(err, &answer) {
 		return data, ok, err
@@ -105,7 +112,10 @@ func (c *Cluster) askWrite(r *http.Request, q *query, body []byte, o writeOption
 	if !b.untouched(q.res, k) {
 		return reply{}, false, nil
 	}
-	data, ok, err := b.ask(q.question(r, body))
+	data, ok, err := c.askDryRun(q.question(r, body), o.dryRun)
+	if o.dryRun && !b.untouched(q.res, k) { // meanwhile
+		return reply{}, false, nil
+	}
 	switch {
 	case !ok:
 		return reply{}, false, nil
@@ -132,9 +142,58 @@ func (c *Cluster) askWrite(r *http.Request, q *query, body []byte, o writeOption
 	return out, true, err
 }
 
+// said is what the backing answered to a write.
+type said struct {
+	data []byte
+	ok   bool
+	err  error
+}
+
+// askDryRun asks about a write, and once only: the plan of a step, its forecast
+// and the gates ask the same of a cluster that is taken to stand still. What is a
+// dry-run of the twin itself changes nothing in it, so that others may ask at the
+// same time. Both locks are held.
+func (c *Cluster) askDryRun(q Question, dryRun bool) ([]byte, bool, error) {
+	b := c.st.backed
+	key := q.key()
+	if s, known := b.said[key]; known {
+		return s.data, s.ok, s.err
+	}
+	ask := func() (s said) {
+		s.data, s.ok, s.err = b.src.Ask(q)
+		return s
+	}
+	var s said
+	if dryRun {
+		c.mu.Unlock()
+		c.writing.Unlock()
+		s = ask()
+		c.writing.Lock()
+		c.mu.Lock()
+	} else {
+		s = ask()
+	}
+	s.data, s.ok, s.err = b.heard(s.data, s.ok, s.err)
+	if dryRun && s.ok && s.err == nil { // what was refused may have been so in passing
+		b.said[key] = s
+	}
+	return s.data, s.ok, s.err
+}
+
+// key tells questions apart.
+func (q Question) key() string {
+	query := url.Values{}
+	for k, v := range q.Query {
+		query[k] = v
+	}
+	query.Set("dryRun", metav1.DryRunAll) // the backing is asked for nothing else
+	return strings.Join([]string{q.Verb, q.GVR.String(), q.Namespace, q.Name, q.Sub, query.Encode(), q.ContentType, string(q.Body)}, "\x00")
+}
+
 // refresh reads an untouched object anew: the backing has another version of it
 // than was fetched.
 func (b *backed) refresh(res *resource, k objectKey) {
+	clear(b.said) // it does not stand still
 	objs, err := b.src.Fetch(schema.GroupVersionResource{Group: res.group, Version: res.storage, Resource: res.plural}, k.namespace, k.name)
 	switch {
 	case err != nil:

@@ -8,12 +8,14 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"rutter.dev/rutter/runtime/plain"
 )
 
 // Backing is a cluster that stands behind a simulated one, which begins as what
 // it holds and keeps what is written to itself: copy on write. Objects are asked
 // for when something first looks for them, by a request or by a controller, and
-// then never again. Its methods are called one at a time.
+// then never again. Fetch is called by one at a time, Ask by several.
 type Backing interface {
 	// Fetch gives the objects of a resource: all of them, those of a namespace,
 	// or with a name that one (none where there is no such). API errors 403 and
@@ -62,7 +64,10 @@ type backed struct {
 	// origin are the objects as they came: an entry that is still stored has not
 	// been changed.
 	origin map[objectKey]*entry
-	err    error // the backing does not answer any more
+	said   map[string]said // of dry-runs, by Question.key
+	shared *plain.Sharer
+	events []objectKey // of the simulation's own, oldest first
+	err    error       // the backing does not answer any more
 }
 
 // reach is how much of a kind is known.
@@ -80,7 +85,7 @@ func unasked(gr schema.GroupResource) bool { return gr.Resource == "events" }
 
 // behind puts the simulated cluster in front of its backing.
 func (c *Cluster) behind(src Backing, served []Served) error {
-	b := &backed{c: c, src: src, known: map[schema.GroupResource]*reach{}, origin: map[objectKey]*entry{}}
+	b := &backed{c: c, src: src, known: map[schema.GroupResource]*reach{}, origin: map[objectKey]*entry{}, said: map[string]said{}, shared: plain.NewSharer()}
 	c.st.backed = b
 	if err := b.serve(served); err != nil {
 		return err
@@ -240,7 +245,8 @@ func (b *backed) place(res *resource, at nsName, o *unstructured.Unstructured) {
 		o.SetGroupVersionKind(res.gvk(res.storage))
 	}
 	k := objectKey{res.gr(), at.namespace, at.name}
-	e := &entry{obj: o, rv: rv}
+	b.share(o, nil)
+	e := &entry{obj: o, rv: rv, unkept: true}
 	b.origin[k] = e
 	var prev *entry
 	if t := b.c.st.tables[k.gr]; t != nil {
@@ -249,6 +255,49 @@ func (b *backed) place(res *resource, at nsName, o *unstructured.Unstructured) {
 	b.c.st.place(k, prev, e)
 	if k.gr == grCRDs {
 		b.c.crdChanged(change{rv: rv, key: k, next: e})
+	}
+}
+
+// shareable are the fields of an object that are alike in many: the spec of a pod,
+// and what its metadata say of its owner.
+var shareable = []string{"labels", "annotations", "ownerReferences"}
+
+// share makes what is about to be stored hold its parts in common with other
+// objects; prev is what it was made from. A large cluster fits into memory by it.
+func (b *backed) share(o, prev *unstructured.Unstructured) {
+	var was map[string]any
+	if prev != nil {
+		was = prev.Object
+	}
+	b.shareField(o.Object, was, "spec")
+	meta, _ := o.Object["metadata"].(map[string]any)
+	wasMeta, _ := was["metadata"].(map[string]any)
+	for _, field := range shareable {
+		b.shareField(meta, wasMeta, field)
+	}
+}
+
+func (b *backed) shareField(m, was map[string]any, field string) {
+	v, ok := m[field]
+	if !ok || plain.Same(v, was[field]) { // it is shared already
+		return
+	}
+	m[field] = b.shared.Share(v)
+}
+
+// mostEvents bounds how many Events of the simulation a twin keeps: a real
+// cluster forgets them, too, and those of a large rollout outweigh its pods.
+const mostEvents = 2000
+
+// happened notes a new Event, and forgets the oldest one of too many.
+func (b *backed) happened(k objectKey) {
+	b.events = append(b.events, k)
+	for len(b.events) > mostEvents {
+		oldest := b.events[0]
+		b.events = b.events[1:]
+		if b.c.st.get(oldest) != nil { // else its namespace went, and it with it
+			b.c.drop(oldest)
+		}
 	}
 }
 

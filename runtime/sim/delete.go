@@ -105,7 +105,7 @@ func (c *Cluster) mark(k objectKey, e *entry, finalizers []string, grace int64) 
 }
 
 func (c *Cluster) marked(k objectKey, e *entry, finalizers []string, grace int64) *unstructured.Unstructured {
-	next := e.obj.DeepCopy()
+	next := shallow(e.obj)
 	asked := c.now
 	if t := next.GetDeletionTimestamp(); t != nil {
 		asked = t.Add(-time.Duration(graceOf(next)) * time.Second)

@@ -115,5 +115,9 @@ func (c *Cluster) recordEvent(source string, obj *unstructured.Unstructured, kin
 		"firstTimestamp": c.timestamp(), "lastTimestamp": c.timestamp(), "eventTime": nil,
 		"source": map[string]any{"component": source}, "reportingComponent": source, "reportingInstance": "",
 	}}
-	c.commit(objectKey{grEvents, ns, name}, ev)
+	k := objectKey{grEvents, ns, name}
+	c.commit(k, ev)
+	if c.st.backed != nil {
+		c.st.backed.happened(k)
+	}
 }

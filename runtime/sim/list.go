@@ -202,8 +202,7 @@ func (q *query) item(c *Cluster, e *entry) (parts [2][]byte, err error) {
 	}
 	data, body := []byte(nil), 0
 	if e.obj.GetAPIVersion() == q.res.gvk(q.version).GroupVersion().String() {
-		data, err = e.json()
-		body = e.body
+		data, body, err = e.typed()
 	} else {
 		var out *unstructured.Unstructured
 		if out, err = c.convert(q.res, e.obj, q.version); err == nil {
@@ -214,4 +213,40 @@ func (q *query) item(c *Cluster, e *entry) (parts [2][]byte, err error) {
 		return parts, err
 	}
 	return [2][]byte{{'{'}, data[body:]}, nil
+}
+
+// Look gives the stored objects that match selectors, in order, as a list request
+// would, without writing them out. They are shared, and not to be changed. ok is
+// false where only a request can answer: for another version of the API than the
+// stored one, with selectors that are refused, and for what may not be read.
+func (c *Cluster) Look(gvr schema.GroupVersionResource, namespace, labelSelector, fieldSelector string) (out []*unstructured.Unstructured, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	res := c.reg.byName[gvr.GroupResource()]
+	if res == nil || res.createOnly || res.storage != gvr.Version || !res.namespaced && namespace != "" {
+		return nil, false
+	}
+	f := filter{gr: res.gr(), namespace: namespace}
+	var err error
+	if labelSelector != "" {
+		if f.labels, err = labels.Parse(labelSelector); err != nil {
+			return nil, false
+		}
+	}
+	if f.fields, err = parseFields(res, gvr.Version, fieldSelector); err != nil {
+		return nil, false
+	}
+	c.st.need(f.gr, namespace, "")
+	if b := c.st.backed; b != nil && (b.err != nil || b.refusal(f.gr, namespace, "") != nil) {
+		return nil, false
+	}
+	entries := c.selectEntries(f)
+	out = make([]*unstructured.Unstructured, len(entries))
+	for i, e := range entries {
+		if e.obj.GroupVersionKind() != res.gvk(gvr.Version) {
+			return nil, false
+		}
+		out[i] = e.obj
+	}
+	return out, true
 }

@@ -38,16 +38,26 @@ type entry struct {
 
 	def lazy[*resource] // of a CustomResourceDefinition
 
-	once sync.Once
-	data []byte
-	body int // where in data the fields after kind and apiVersion begin
-	err  error
+	unkept bool // its JSON is made anew each time: of a twin's objects it would take a third of all memory
+	once   sync.Once
+	data   []byte
+	body   int // where in data the fields after kind and apiVersion begin
+	err    error
 }
 
 // json is the object's JSON, marshalled once however often it is listed.
 func (e *entry) json() ([]byte, error) {
+	data, _, err := e.typed()
+	return data, err
+}
+
+// typed is json, and where in it the fields after kind and apiVersion begin.
+func (e *entry) typed() (data []byte, body int, err error) {
+	if e.unkept {
+		return encodeTyped(e.obj.Object)
+	}
 	e.once.Do(func() { e.data, e.body, e.err = encodeTyped(e.obj.Object) })
-	return e.data, e.err
+	return e.data, e.body, e.err
 }
 
 // encodeTyped is an object's JSON with kind and apiVersion first, as the
@@ -119,6 +129,10 @@ type change struct {
 // older start gets 410 Gone, as from a compacted etcd.
 const historySize = 8192
 
+// twinHistory is the same for a twin, which nobody but its own rehearsal watches:
+// old states of many pods are most of its memory otherwise.
+const twinHistory = 512
+
 // store is the cluster's state. It is guarded by the cluster's lock.
 type store struct {
 	rv      uint64
@@ -172,7 +186,14 @@ func (s *store) put(k objectKey, obj *unstructured.Unstructured) change {
 	prev := s.get(k)
 	s.rv++
 	obj.SetResourceVersion(strconv.FormatUint(s.rv, 10))
-	e := &entry{obj: obj, rv: s.rv}
+	if s.backed != nil {
+		was := (*unstructured.Unstructured)(nil)
+		if prev != nil {
+			was = prev.obj
+		}
+		s.backed.share(obj, was)
+	}
+	e := &entry{obj: obj, rv: s.rv, unkept: s.backed != nil}
 	s.place(k, prev, e)
 	ch := change{rv: s.rv, key: k, prev: prev, next: e}
 	s.remember(ch)
@@ -221,8 +242,12 @@ func (s *store) unindex(k objectKey, obj *unstructured.Unstructured) {
 
 func (s *store) remember(ch change) {
 	s.history = append(s.history, ch)
-	if len(s.history) >= 2*historySize {
-		cut := len(s.history) - historySize
+	size := historySize
+	if s.backed != nil {
+		size = twinHistory
+	}
+	if len(s.history) >= 2*size {
+		cut := len(s.history) - size
 		s.floor = s.history[cut-1].rv
 		s.history = slices.Clone(s.history[cut:])
 	}

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 
 	apidiscovery "k8s.io/api/apidiscovery/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -36,8 +37,28 @@ type live struct {
 	// guard is nil until the link is made, and the only way out of it.
 	guard  *guard
 	said   *assumptions
+	mu     sync.Mutex      // guards what follows
 	denied map[string]bool // verb and kind of dry-runs that the user may not make
 	counts Counts
+}
+
+// count adds to a number of requests.
+func (l *live) count(of func(*Counts) *int, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	*of(&l.counts) += n
+}
+
+func (l *live) deny(what string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.denied[what] = true
+}
+
+func (l *live) isDenied(what string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.denied[what]
 }
 
 // Counts are the requests that a twin has sent.
@@ -146,7 +167,7 @@ func (l *live) Fetch(gvr schema.GroupVersionResource, namespace, name string) ([
 
 func (l *live) fetch(gvr schema.GroupVersionResource, namespace, name string) ([]*unstructured.Unstructured, error) {
 	if name != "" {
-		l.counts.Gets++
+		l.count(func(c *Counts) *int { return &c.Gets }, 1)
 		data, err := l.do(http.MethodGet, pathOf(gvr, namespace, name), nil, asJSON, nil)
 		if err != nil {
 			return nil, err
@@ -164,7 +185,7 @@ func (l *live) fetch(gvr schema.GroupVersionResource, namespace, name string) ([
 		if next != "" {
 			q.Set("continue", next)
 		}
-		l.counts.Lists++
+		l.count(func(c *Counts) *int { return &c.Lists }, 1)
 		data, err := l.do(http.MethodGet, pathOf(gvr, namespace, ""), q, asJSON, nil)
 		if apierrors.IsResourceExpired(err) && next != "" { // compacted meanwhile: from the beginning
 			out, next = nil, ""
@@ -173,7 +194,7 @@ func (l *live) fetch(gvr schema.GroupVersionResource, namespace, name string) ([
 		if err != nil {
 			return nil, err
 		}
-		list, err := plain.Decode(data)
+		list, err := decode(gvr, data)
 		if err != nil {
 			return nil, fmt.Errorf("%s: the answer is no list: %w", pathOf(gvr, namespace, ""), err)
 		}
@@ -190,20 +211,28 @@ func (l *live) fetch(gvr schema.GroupVersionResource, namespace, name string) ([
 			out = append(out, project(gvr, m))
 		}
 		if next = page.GetContinue(); next == "" {
-			l.counts.Objects += len(out)
+			l.count(func(c *Counts) *int { return &c.Objects }, len(out))
 			return out, nil
 		}
 	}
 }
 
-// project drops of an object what no rehearsal looks at: who owns the fields of
-// what only controllers write.
+// unowned are the kinds that only controllers write: who owns their fields is
+// nothing that a rehearsal looks at.
+var unowned = []string{"pods", "replicasets", "endpoints", "endpointslices", "controllerrevisions", "nodes"}
+
+// decode reads a list, and over what project drops of its items.
+func decode(gvr schema.GroupVersionResource, data []byte) (map[string]any, error) {
+	if slices.Contains(unowned, gvr.Resource) {
+		return plain.DecodeLean(data)
+	}
+	return plain.Decode(data)
+}
+
+// project drops of an object what no rehearsal looks at.
 func project(gvr schema.GroupVersionResource, m map[string]any) *unstructured.Unstructured {
-	switch gvr.Resource {
-	case "pods", "replicasets", "endpoints", "endpointslices", "controllerrevisions", "nodes":
-		if md, ok := m["metadata"].(map[string]any); ok {
-			delete(md, "managedFields")
-		}
+	if md, ok := m["metadata"].(map[string]any); ok && slices.Contains(unowned, gvr.Resource) {
+		delete(md, "managedFields")
 	}
 	return &unstructured.Unstructured{Object: m}
 }
@@ -225,7 +254,7 @@ func (l *live) Ask(q sim.Question) ([]byte, bool, error) {
 	}
 	header := http.Header{"Accept": {"application/json"}, "Content-Type": {q.ContentType}}
 	if review {
-		l.counts.Reviews++
+		l.count(func(c *Counts) *int { return &c.Reviews }, 1)
 		data, err := l.do(method, pathOf(q.GVR, q.Namespace, q.Name), query, header, q.Body)
 		var refused *RefusedError
 		if errors.As(err, &refused) { // what the guard does not know is for the simulation to answer
@@ -234,11 +263,11 @@ func (l *live) Ask(q sim.Question) ([]byte, bool, error) {
 		return data, true, err
 	}
 	who := q.Verb + " " + q.GVR.GroupResource().String()
-	if l.denied[who+" "+q.Namespace] {
+	if l.isDenied(who + " " + q.Namespace) {
 		return nil, false, nil
 	}
 	query.Set("dryRun", metav1.DryRunAll)
-	l.counts.DryRuns++
+	l.count(func(c *Counts) *int { return &c.DryRuns }, 1)
 	data, err := l.do(method, pathOf(q.GVR, q.Namespace, q.Name), query, header, q.Body)
 	var refused *RefusedError
 	switch {
@@ -248,7 +277,7 @@ func (l *live) Ask(q sim.Question) ([]byte, bool, error) {
 		l.said.say(Assumption{Code: DryRunLeftOut, Subject: q.GVR.GroupResource().String(), Text: "was not asked of the server: " + refused.Why})
 		return nil, false, nil
 	case cluster.MissingRight(err) != "":
-		l.denied[who+" "+q.Namespace] = true
+		l.deny(who + " " + q.Namespace)
 		l.said.say(Assumption{Code: DryRunLeftOut, Subject: cluster.MissingRight(err), Text: "is not yours by these credentials: what admission, quotas and other owners say to it is not known"})
 		return nil, false, nil
 	case apierrors.IsBadRequest(err) && strings.Contains(err.Error(), "dry run"):

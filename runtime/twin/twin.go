@@ -78,6 +78,9 @@ func (t *Twin) begin(o Options, src sim.Backing, served []sim.Served, kubernetes
 
 // Client is a client of the twin under the name of its cluster.
 func (t *Twin) Client(clock env.Clock, o cluster.ClientOptions) (*cluster.Client, error) {
+	if o.Record == nil { // else somebody wants to know of every request
+		o.Store = t.sim
+	}
 	return cluster.New(t.sim.Config(), t.name, clock, o)
 }
 
@@ -91,7 +94,9 @@ func (t *Twin) Err() error { return t.sim.Backed() }
 // Counts are the requests sent to the cluster so far.
 func (t *Twin) Counts() (out Counts) {
 	if t.live != nil {
-		t.sim.View(func(sim.View) { out = t.live.counts })
+		t.live.mu.Lock()
+		defer t.live.mu.Unlock()
+		out = t.live.counts
 	}
 	return out
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"sync"
 
@@ -45,7 +46,7 @@ const (
 	// and after a change.
 	injectorKeeps = 16
 	// webhookKeeps bounds the remembered answers per configuration.
-	webhookKeeps = 512
+	webhookKeeps = 4096
 )
 
 // webhook is istiod's handler for one configuration. It remembers its answers:
@@ -114,6 +115,7 @@ func (h *webhook) inject(in sim.InjectionRequest) (*unstructured.Unstructured, e
 		return h.ask(in, in.Pod) // the name means something: nothing to share
 	}
 	anonymous, own := withoutIdentity(in.Pod)
+	pin := unpinned(anonymous)
 	key, err := podKey(anonymous, requestNamespace(in))
 	if err != nil {
 		return nil, err
@@ -133,7 +135,13 @@ func (h *webhook) inject(in sim.InjectionRequest) (*unstructured.Unstructured, e
 	if answer == nil {
 		return in.Pod, nil
 	}
+	if pin != nil && specOf(answer)["affinity"] != nil {
+		return h.ask(in, in.Pod) // a template of this mesh has a say about it
+	}
 	out := answer.DeepCopy()
+	if pin != nil {
+		specOf(out)["affinity"] = runtime.DeepCopyJSONValue(pin)
+	}
 	meta := out.Object["metadata"].(map[string]any)
 	for k, v := range own {
 		meta[k] = runtime.DeepCopyJSONValue(v)
@@ -175,6 +183,27 @@ func withoutIdentity(p *unstructured.Unstructured) (*unstructured.Unstructured, 
 	}
 	obj["metadata"] = meta
 	return &unstructured.Unstructured{Object: obj}, own
+}
+
+// unpinned takes from the copy of a DaemonSet's pod the affinity that pins it to
+// its node, and returns it: it is all in which it differs from those of other
+// nodes. Nil where there is none.
+func unpinned(p *unstructured.Unstructured) any {
+	owner := metav1.GetControllerOfNoCopy(p)
+	spec := specOf(p)
+	pin := spec["affinity"]
+	if owner == nil || owner.Kind != "DaemonSet" || pin == nil {
+		return nil
+	}
+	spec = maps.Clone(spec)
+	delete(spec, "affinity")
+	p.Object["spec"] = spec
+	return pin
+}
+
+func specOf(p *unstructured.Unstructured) map[string]any {
+	spec, _ := p.Object["spec"].(map[string]any)
+	return spec
 }
 
 func podKey(p *unstructured.Unstructured, namespace string) (string, error) {

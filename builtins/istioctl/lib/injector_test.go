@@ -298,6 +298,48 @@ func TestInjectReplicas(t *testing.T) {
 	}
 }
 
+// TestInjectDaemonSet: the pods of a DaemonSet differ in the node that they are
+// pinned to, and share the rest.
+func TestInjectDaemonSet(t *testing.T) {
+	mesh := linked(t, RenderOptions{})
+	on := func(node string) sim.InjectionRequest {
+		p := pod(t, nil, nil)
+		owner := p.Object["metadata"].(map[string]any)["ownerReferences"].([]any)[0].(map[string]any)
+		owner["kind"], owner["name"] = "DaemonSet", "web"
+		specOf(p)["affinity"] = map[string]any{"nodeAffinity": map[string]any{"requiredDuringSchedulingIgnoredDuringExecution": map[string]any{
+			"nodeSelectorTerms": []any{map[string]any{"matchFields": []any{map[string]any{"key": "metadata.name", "operator": "In", "values": []any{node}}}}},
+		}}}
+		p.SetName("web-" + node)
+		return request(t, mesh, "default", p)
+	}
+	inj := NewInjector()
+	for _, node := range []string{"a", "b"} {
+		in := on(node)
+		before := in.Pod.DeepCopy()
+		got, err := inj.Inject(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hook, err := inj.hook(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := hook.ask(in, in.Pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("node %s: sharing changes the result:\n%s", node, d)
+		}
+		if d := cmp.Diff(before, in.Pod); d != "" {
+			t.Errorf("node %s: the request's pod was changed:\n%s", node, d)
+		}
+		if len(hook.answers) != 1 {
+			t.Errorf("node %s: %d answers are remembered", node, len(hook.answers))
+		}
+	}
+}
+
 // BenchmarkInjectReplica is a further pod of a known template.
 func BenchmarkInjectReplica(b *testing.B) {
 	in := request(b, linked(b, RenderOptions{}), "default", pod(b, nil, nil))

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -75,7 +76,10 @@ func (b *builder) add(apiVersion, kind, namespace, name string, labels object, r
 }
 
 func (b *builder) nodes() {
-	capacity := object{"cpu": "16", "memory": "64Gi", "pods": "500", "ephemeral-storage": "100Gi"}
+	pods := cmp.Or(b.spec.NodePods, 500)
+	capacity := object{
+		"cpu": fmt.Sprint((pods*16 + 499) / 500), "memory": fmt.Sprintf("%dGi", (pods*64+499)/500), "pods": fmt.Sprint(pods), "ephemeral-storage": "100Gi",
+	}
 	for i := range b.spec.Nodes {
 		name := fmt.Sprintf("node-%d", i+1)
 		labels := object{

@@ -20,6 +20,7 @@ type Spec struct {
 	Workloads  int    // Deployments, StatefulSets and DaemonSets together
 	Namespaces int    // that the workloads are spread over
 	Nodes      int
+	NodePods   int // that a node has room for, 500 when 0; processors and memory in proportion
 	Ambient    int // of the namespaces, those in ambient mode
 	Seed       int64
 	// WithoutCRDs are names of Istio's CustomResourceDefinitions, joined by "+",
@@ -46,6 +47,7 @@ const (
 	maxWorkloads  = 20000
 	maxNamespaces = 5000
 	maxNodes      = 5000
+	maxNodePods   = 100000
 )
 
 // setter sets one key of the command-line form.
@@ -98,6 +100,7 @@ func setters() map[string]setter {
 		"workloads":      count(func(s *Spec) *int { return &s.Workloads }, 0, maxWorkloads),
 		"namespaces":     count(func(s *Spec) *int { return &s.Namespaces }, 1, maxNamespaces),
 		"nodes":          count(func(s *Spec) *int { return &s.Nodes }, 1, maxNodes),
+		"node-pods":      count(func(s *Spec) *int { return &s.NodePods }, 1, maxNodePods),
 		"ambient":        count(func(s *Spec) *int { return &s.Ambient }, 0, maxNamespaces),
 		"single-replica": count(func(s *Spec) *int { return &s.SingleReplica }, 0, maxWorkloads),
 		"on-delete":      count(func(s *Spec) *int { return &s.OnDelete }, 0, maxWorkloads),

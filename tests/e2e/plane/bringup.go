@@ -35,6 +35,9 @@ func (p *Plane) bringUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if p.state.Bare {
+		return p.letOperatorIn(ctx, client)
+	}
 	for _, c := range []command{p.controllersCommand(), p.schedulerCommand(), p.nodesimCommand()} {
 		if err := p.launch(c); err != nil {
 			return err

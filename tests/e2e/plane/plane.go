@@ -33,6 +33,9 @@ type Options struct {
 	Detached bool
 	// AuditLevel is Metadata (the default), Request or RequestResponse.
 	AuditLevel string
+	// Bare leaves everything out but the store and the API server: nodes, pods
+	// and what controllers bring about are what Fill puts there.
+	Bare bool
 	// APIServerArgs and ControllerArgs are further flags.
 	APIServerArgs, ControllerArgs []string
 }
@@ -55,7 +58,7 @@ type state struct {
 	Binaries                      Binaries
 	Ports                         ports
 	Nodes                         int
-	Detached                      bool
+	Detached, Bare                bool
 	AuditLevel                    string
 	APIServerArgs, ControllerArgs []string
 	Tokens                        map[string]string // by user
@@ -104,7 +107,7 @@ func (p *Plane) begin(ctx context.Context, o Options) error {
 		return err
 	}
 	p.state = state{
-		Binaries: o.Binaries, Nodes: cmp.Or(o.Nodes, 3), Detached: o.Detached, AuditLevel: cmp.Or(o.AuditLevel, "Metadata"),
+		Binaries: o.Binaries, Nodes: cmp.Or(o.Nodes, 3), Detached: o.Detached, Bare: o.Bare, AuditLevel: cmp.Or(o.AuditLevel, "Metadata"),
 		Ports:         ports{Etcd: free[0], EtcdPeer: free[1], API: free[2], Kubelet: free[3], Istiod: free[3] + 1},
 		APIServerArgs: o.APIServerArgs, ControllerArgs: o.ControllerArgs, Tokens: map[string]string{},
 	}

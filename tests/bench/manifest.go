@@ -1,0 +1,77 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"rutter.dev/rutter/tests/e2e/plane"
+)
+
+// What rutter has to be at least, beside kubectl: five times as quick with one
+// file, and as quick with a folder and 32 requests at a time.
+const (
+	maxFile   = 1.0 / 5
+	maxFolder = 1.0
+)
+
+// manifests compares the plan of Istio's manifest with kubectl diff of it.
+func manifests(ctx context.Context, p *plane.Plane, rutter, kubectl string) (err error) {
+	objs, err := p.IstioManifest(ctx, "1.31.0")
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "rutter-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	w, err := write(dir, objs)
+	if err != nil {
+		return err
+	}
+	as := []string{"--kubeconfig", p.Kubeconfig()}
+	ours := func() (cost, error) {
+		return spend(ctx, nil, rutter, append([]string{"plan", "tests/bench/testdata/review.star", "--params", w.params}, as...)...)
+	}
+	diff := func(args ...string) func() (cost, error) {
+		return func() (cost, error) { // which exits with 1 where something differs
+			return spend(ctx, []int{1}, kubectl, append(append([]string{"diff", "--server-side", "--force-conflicts"}, args...), as...)...)
+		}
+	}
+	n := fmt.Sprintf(" (%d objects)", len(objs))
+	return errors.Join(
+		compare(diffPairs, maxFile, "rutter plan of Istio's manifest / kubectl diff --server-side"+n, ours, diff("-f", w.file)),
+		compare(diffPairs, maxFolder, "rutter plan of a folder of it / kubectl diff --server-side --concurrency 32"+n, ours, diff("--concurrency", "32", "-f", w.folder)),
+	)
+}
+
+// written is the manifest as each of the two takes it.
+type written struct{ file, folder, params string }
+
+func write(dir string, objs []*plane.Object) (written, error) {
+	w := written{filepath.Join(dir, "istio.yaml"), filepath.Join(dir, "istio"), filepath.Join(dir, "params.json")}
+	if err := os.Mkdir(w.folder, 0o700); err != nil {
+		return w, err
+	}
+	var all bytes.Buffer
+	for i, o := range objs {
+		text, err := json.Marshal(o.Object)
+		if err != nil {
+			return w, err
+		}
+		fmt.Fprintf(&all, "---\n%s\n", text)
+		if err := os.WriteFile(filepath.Join(w.folder, fmt.Sprintf("%03d.json", i)), text, 0o600); err != nil {
+			return w, err
+		}
+	}
+	params, err := json.Marshal(map[string]string{"manifest": all.String()})
+	if err != nil {
+		return w, err
+	}
+	return w, errors.Join(os.WriteFile(w.file, all.Bytes(), 0o600), os.WriteFile(w.params, params, 0o600))
+}

@@ -14,7 +14,7 @@ const module = "rutter.dev/rutter/"
 // order lists the packages from the bottom up. A package may import those of
 // lines above its own; packages on one line don't know each other.
 var order = [][]string{
-	{"runtime/env", "runtime/diag", "runtime/plain", "runtime/quota", "stdlib", "runbooks"},
+	{"runtime/env", "runtime/diag", "runtime/plain", "runtime/quota", "runtime/lockfile", "stdlib", "runbooks"},
 	{"runtime/cluster"},
 	{"runtime/knowledge", "runtime/signature"},
 	{"runtime/sim", "runtime/metrics", "runtime/mesh", "runtime/toolchain", "runtime/seal", "runtime/lock", "runtime/access"},
@@ -28,6 +28,7 @@ var order = [][]string{
 	{"runtime/manifest"},
 	{"runtime/archive"},
 	{"runtime/loader"},
+	{"runtime/deps"},
 	{"runtime/interp"},
 	{"runtime/policy"},
 	{"builtins/istioctl/lib"},

@@ -148,6 +148,14 @@ func (c *Content) Names() []string {
 	return names
 }
 
+// Text is a file's content, "" where there is no such file.
+func (c *Content) Text(name string) string {
+	if f := c.files[name]; f != nil {
+		return string(f.data)
+	}
+	return ""
+}
+
 // Digest is the sha256 over names and contents, "sha256:<hex>".
 func (c *Content) Digest() string {
 	h := sha256.New()

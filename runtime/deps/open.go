@@ -57,6 +57,10 @@ func (m *Manager) Open(ctx context.Context, mod *Module) (*Opened, error) {
 	return o, nil
 }
 
+// Declares reports whether the module itself declares a dependency, and so may load
+// from it.
+func (o *Opened) Declares(name string) bool { return slices.Contains(o.sees[""], name) }
+
 func names(f *File) []string {
 	var out []string
 	for _, d := range f.Dependencies {

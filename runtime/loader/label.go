@@ -9,6 +9,10 @@ import (
 // stdlib is the prefix of the standard library's labels.
 const stdlib = "@stdlib"
 
+// InStdlib reports whether a label is of the standard library, which comes with
+// rutter; every other one is of the runbook or what it depends on.
+func InStdlib(label string) bool { return strings.HasPrefix(label, stdlib+"//") }
+
 // splitLabel cuts "//a/b.star" into "" and "a/b.star", and
 // "@stdlib//x.star" into "@stdlib" and "x.star".
 func splitLabel(label string) (library, file string) {

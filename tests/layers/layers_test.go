@@ -14,7 +14,8 @@ const module = "rutter.dev/rutter/"
 // order lists the packages from the bottom up. A package may import those of
 // lines above its own; packages on one line don't know each other.
 var order = [][]string{
-	{"runtime/env", "runtime/diag", "runtime/plain", "runtime/quota", "runtime/lockfile", "stdlib", "runbooks"},
+	{"runtime/env", "runtime/diag", "runtime/plain", "runtime/quota", "stdlib", "runbooks"},
+	{"runtime/lockfile", "runtime/catalogue"},
 	{"runtime/cluster"},
 	{"runtime/knowledge", "runtime/signature"},
 	{"runtime/sim", "runtime/metrics", "runtime/mesh", "runtime/toolchain", "runtime/seal", "runtime/lock", "runtime/access"},
@@ -35,7 +36,7 @@ var order = [][]string{
 	{"builtins/core", "builtins/kube", "builtins/istioctl", "builtins/backup", "builtins/diff", "builtins/restart"},
 	{"runtime/engine"},
 	{"runtime/host"},
-	{"runtime/tool/testrun", "runtime/tool/sweep", "runtime/plan"},
+	{"runtime/tool/testrun", "runtime/tool/sweep", "runtime/tool/fix", "runtime/plan"},
 	{"runtime/review", "runtime/impact"},
 	{"cmd/cli/view", "cmd/modules"},
 	{"cmd/cli"},

@@ -122,10 +122,10 @@ func list(ctx context.Context, h *host.Host, l *loader.Loader, file string) (lis
 	}, nil
 }
 
-// sorted puts the versions of a runbook below it.
+// sorted puts the versions of a runbook below it, the latest first.
 func sorted(all []listed) []listed {
 	slices.SortStableFunc(all, func(x, y listed) int {
-		return strings.Compare(catalogue.Parse(x.Path).Path, catalogue.Parse(y.Path).Path)
+		return catalogue.Compare(catalogue.Edition{File: x.Path, Version: x.Version}, catalogue.Edition{File: y.Path, Version: y.Version})
 	})
 	return all
 }

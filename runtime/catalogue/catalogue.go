@@ -66,6 +66,24 @@ type Edition struct {
 	Version string // that it declares
 }
 
+// Compare orders editions by name, that of NAME.star first and the others from the
+// highest version down.
+func Compare(x, y Edition) int {
+	a, b := Parse(x.File), Parse(y.File)
+	switch {
+	case a.Path != b.Path:
+		return strings.Compare(a.Path, b.Path)
+	case (a.Version == "") != (b.Version == ""):
+		return strings.Compare(a.Version, b.Version)
+	}
+	v, errV := semver.NewVersion(x.Version)
+	w, errW := semver.NewVersion(y.Version)
+	if errV != nil || errW != nil {
+		return strings.Compare(x.File, y.File)
+	}
+	return w.Compare(v)
+}
+
 // Agrees refuses an edition whose file says another version than it declares.
 func (e Edition) Agrees() error {
 	if number := Parse(e.File).Version; number != "" && !within(number, e.Version) {

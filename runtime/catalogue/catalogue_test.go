@@ -44,6 +44,18 @@ func TestPick(t *testing.T) {
 	}
 }
 
+func TestCompare(t *testing.T) {
+	all := []Edition{{"b.star", "1.0.0"}, {"a@1.2.star", "1.2.3"}, {"a.star", "1.5.0"}, {"a@1.10.0.star", "1.10.0"}, {"a@2.0.0.star", "2.0.0"}}
+	slices.SortFunc(all, Compare)
+	var got []string
+	for _, e := range all {
+		got = append(got, e.File)
+	}
+	if want := "a.star a@2.0.0.star a@1.10.0.star a@1.2.star b.star"; strings.Join(got, " ") != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}
+
 func TestAgrees(t *testing.T) {
 	for e, ok := range map[Edition]bool{
 		{"x.star", "1.0.0"}: true, {"x@1.star", "1.4.0"}: true, {"x@1.2.star", "1.2.9"}: true, {"x@1.2.star", "1.20.0"}: false, {"x@1.2.3.star", "1.2.3"}: true, {"x@1.2.3.star", "1.2.4"}: false, {"x@1.2.3.star", "1.2.3-rc.1"}: false,

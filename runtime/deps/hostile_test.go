@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"go.starlark.net/starlark"
+
 	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/lockfile"
 )
@@ -317,5 +319,36 @@ func TestDigestIsOfNamesAndContents(t *testing.T) {
 		if digest(other) == one {
 			t.Errorf("%v has the digest of another", other)
 		}
+	}
+}
+
+// TestPolicyIsWithheldFromDependencies: a folder that is declared as a dependency
+// gives nobody the organization's policy, by whatever way.
+func TestPolicyIsWithheldFromDependencies(t *testing.T) {
+	w := newWorld(t)
+	w.write(map[string]string{
+		"rutter.mod.star":       module("main", "1.0.0", `dependency("rules", path = "rules")`),
+		"up.star":               "load(\"@rules//rule.star\", \"x\")\n",
+		"rules/rutter.mod.star": module("rules", "1.0.0"),
+		"rules/rule.star":       "x = 1\n",
+	})
+	w.lock()
+	o, err := w.m.Open(t.Context(), w.module())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := o.Loader("//up.star", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(w.dir, "rules", "rule.star"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Withhold([]os.FileInfo{info})
+	_, err = l.Collect(starlark.StringDict{})
+	w.refused(err, "up.star:1:6: @rules//rule.star belongs to the organization's policy")
+	if err := l.Close(); err != nil {
+		t.Error(err)
 	}
 }

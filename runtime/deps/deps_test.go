@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -125,7 +126,7 @@ func (r *gitRepo) url() string { return "file://" + r.dir }
 
 func (r *gitRepo) git(args ...string) string {
 	r.t.Helper()
-	cmd := exec.Command("git", append([]string{"-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "protocol.file.allow=always"}, args...)...)
+	cmd := exec.Command("git", append([]string{"-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "protocol.file.allow=always", "-c", "core.fsync=none", "-c", "gc.auto=0", "-c", "maintenance.auto=false"}, args...)...)
 	cmd.Dir = r.dir
 	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull)
 	out, err := cmd.CombinedOutput()
@@ -482,5 +483,37 @@ func TestStates(t *testing.T) {
 	w.write(map[string]string{"shared/x.star": ""})
 	if got := state(); got != "ops missing true, shared folder true" {
 		t.Error(got)
+	}
+}
+
+// TestServerWithoutCommits: where a server gives no single commit, all of its
+// branches and tags are fetched, of which the commit is one.
+func TestServerWithoutCommits(t *testing.T) {
+	w, r := newWorld(t), newRepo(t)
+	c := r.version("ops", "1.0.0")
+	r.version("ops", "1.1.0")
+	whole := 0
+	w.m.o.Git = func(ctx context.Context, c Command) ([]byte, error) {
+		if slices.Contains(c.Args, "--depth=1") {
+			return nil, errors.New("server does not allow request for unadvertised object")
+		}
+		if slices.Contains(c.Args, "fetch") {
+			whole++
+		}
+		return Run(ctx, c)
+	}
+	got, err := w.m.fetch(t.Context(), Source{Git: r.url(), Commit: c, Folder: "."})
+	if err != nil || got.Text("ops.star") != "v = \"1.0.0\"\n" || whole != 1 {
+		t.Errorf("got %v, %v, after %d whole fetches", got, err, whole)
+	}
+	// No git, and one that is asked to end.
+	w.m.o.Getenv = func(string) string { return "" }
+	if _, err := w.m.fetch(t.Context(), Source{Git: r.url(), Commit: c, Folder: "."}); err == nil || !strings.Contains(err.Error(), "there is no git in PATH") {
+		t.Errorf("got %v", err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if _, err := newWorld(t).m.fetch(ctx, Source{Git: r.url(), Commit: c, Folder: "."}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -103,7 +103,7 @@ run that was killed is finished with "rutter resume". Start without a cluster:
 		return &diag.Error{Code: diag.Usage, Subject: "--color " + a.color, Problem: "unknown choice", Expect: "auto, always or never"}
 	}
 	cmd.SetHelpCommand(helpCmd(cmd))
-	cmd.AddCommand(a.planCmd(), a.impactCmd(), a.reviewCmd(), a.runCmd(), a.resumeCmd(), a.rollbackCmd(), a.runsCmd(), a.showCmd(), a.unlockCmd(), a.testCmd(), a.simCmd(), a.rbacCmd(), a.snapshotCmd(), a.policyCmd(), a.knowledgeCmd(), a.runbooksCmd(), a.explainCmd(), a.istioctlCmd(), a.toolchainCmd(), a.versionCmd())
+	cmd.AddCommand(a.planCmd(), a.impactCmd(), a.reviewCmd(), a.runCmd(), a.resumeCmd(), a.rollbackCmd(), a.runsCmd(), a.showCmd(), a.unlockCmd(), a.testCmd(), a.simCmd(), a.rbacCmd(), a.snapshotCmd(), a.policyCmd(), a.depsCmd(), a.vendorCmd(), a.fixCmd(), a.knowledgeCmd(), a.runbooksCmd(), a.explainCmd(), a.istioctlCmd(), a.toolchainCmd(), a.versionCmd())
 	refuseUnknownShells(cmd)
 	return cmd
 }

@@ -157,7 +157,7 @@ func (a *app) planVouched(p *policy.Policy, path string, raw []byte) error {
 	if p == nil || p.PlanSigners == "" {
 		return nil
 	}
-	who, err := a.signedBy(path, func(sig []byte) (string, error) { return p.PlanSigned(raw, sig, a.env.Clock.Now()) })
+	who, err := a.signedBy(path+sigSuffix, func(sig []byte) (string, error) { return p.PlanSigned(raw, sig, a.env.Clock.Now()) })
 	if err != nil {
 		return &diag.Error{
 			Code: diag.Blocked, Subject: path, Problem: "the policy wants a signed plan", Err: err,

@@ -302,16 +302,16 @@ func (a *app) passingStore(c *cluster.Client, clock env.Clock) (*journal.Store, 
 }
 
 func (a *app) bind(ctx context.Context, h *host.Host, f *rbacFlags, name string) (*host.Runbook, *interp.Params, *policy.Policy, error) {
-	l, root, err := a.source(name, f.root, h.Cache)
+	l, err := a.source(ctx, h, name, f.root)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	defer closeQuietly(l)
-	p, err := a.policyFor(ctx, h, &f.target, root, l)
+	defer closeQuietly(l.Loader)
+	p, err := a.policyFor(ctx, h, &f.target, l.root, l.Loader)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	rb, err := h.Load(ctx, l)
+	rb, err := h.Load(ctx, l.Loader)
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -113,14 +113,18 @@ func (a *app) resumeAsIs(ctx context.Context, f *resumeFlags, h *host.Host, s ho
 		return err
 	}
 	if t.Runbook != "" && !f.recorded {
-		l, _, err := a.source(t.Runbook, t.Root, h.Cache)
+		l, err := a.source(ctx, h, t.Runbook, t.Root)
 		switch {
 		case err == nil:
-			defer closeQuietly(l)
+			defer closeQuietly(l.Loader)
 			l.Withhold(f.takeUp.withheld)
-			ro.Source = l
+			ro.Source = l.Loader
 		case f.adopt:
 			return err
+		default:
+			if err := a.talk("the runbook as it is now can't be had (%v); it goes on as it was recorded", err); err != nil {
+				return err
+			}
 		}
 	}
 	return h.ResumeWith(ctx, a.hard, s, ro)

@@ -72,22 +72,22 @@ func (a *app) review(ctx context.Context, f *reviewFlags, older, newer string) e
 	if err != nil {
 		return err
 	}
-	was, err := a.versionOf(ctx, older)
+	r := &reviewer{app: a, f: f, renderer: a.renderer(), had: map[string]bool{}}
+	if r.host, err = a.assemble(r.renderer); err != nil {
+		return err
+	}
+	was, err := a.versionOf(ctx, r.host, older)
 	if err != nil {
 		return err
 	}
 	defer was.close()
-	is, err := a.versionOf(ctx, newer)
+	is, err := a.versionOf(ctx, r.host, newer)
 	if err != nil {
 		return err
 	}
 	defer is.close()
 	pairs, err := paired(was, is)
 	if err != nil {
-		return err
-	}
-	r := &reviewer{app: a, f: f, renderer: a.renderer(), had: map[string]bool{}}
-	if r.host, err = a.assemble(r.renderer); err != nil {
 		return err
 	}
 	if r.known, err = f.target.known(ctx, a.env.Workdir); err != nil {

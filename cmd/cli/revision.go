@@ -14,7 +14,10 @@ import (
 	"slices"
 	"strings"
 
+	"rutter.dev/rutter/runtime/catalogue"
+	"rutter.dev/rutter/runtime/deps"
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/host"
 )
 
 // runbooksAt is a runbook, or a folder of them, as a version names it.
@@ -33,22 +36,19 @@ func (v *runbooksAt) close() {
 
 // versionOf finds what OLD or NEW means: a path, or REV:PATH of the repository
 // that the working folder is in.
-func (a *app) versionOf(ctx context.Context, name string) (*runbooksAt, error) {
-	abs := name
-	if !filepath.IsAbs(abs) {
-		abs = filepath.Join(a.env.Workdir, abs)
-	}
+func (a *app) versionOf(ctx context.Context, h *host.Host, name string) (*runbooksAt, error) {
+	abs := a.abs(name)
 	if st, err := os.Stat(abs); err == nil {
 		return &runbooksAt{path: abs, folder: st.IsDir()}, nil
 	}
 	rev, inside, ok := strings.Cut(name, ":")
-	if !ok {
-		l, root, err := a.source(name, "", nil) // of the catalogue
+	if !ok { // of the catalogue, or at a version
+		l, err := a.source(ctx, h, name, "")
 		if err != nil {
 			return nil, err
 		}
-		closeQuietly(l)
-		return &runbooksAt{path: name, root: root}, nil
+		closeQuietly(l.Loader)
+		return &runbooksAt{path: l.name, root: l.root}, nil
 	}
 	if !filepath.IsLocal(filepath.FromSlash(inside)) {
 		return nil, diag.Usagef(name, "expected REV:PATH with a path from the repository's own folder on")
@@ -183,11 +183,14 @@ func runbooksIn(v *runbooksAt) ([]string, error) {
 	defer func() { _ = root.Close() }() // it was only read
 	files := root.FS()
 	err = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && d.Name() == deps.Vendor {
+			return fs.SkipDir
+		}
 		if err != nil || d.IsDir() || path.Ext(name) != ".star" || strings.HasSuffix(name, "_test.star") {
 			return err
 		}
 		b, err := fs.ReadFile(files, name)
-		if bytes.HasPrefix(b, []byte("runbook(")) || bytes.Contains(b, []byte("\nrunbook(")) {
+		if catalogue.Declares(string(b)) {
 			out = append(out, name)
 		}
 		return err

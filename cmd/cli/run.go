@@ -3,17 +3,13 @@ package cli
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"rutter.dev/rutter/builtins/istioctl"
 	"rutter.dev/rutter/builtins/istioctl/lib"
-	"rutter.dev/rutter/runbooks"
-	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/host"
@@ -21,7 +17,6 @@ import (
 	"rutter.dev/rutter/runtime/loader"
 	"rutter.dev/rutter/runtime/plan"
 	"rutter.dev/rutter/runtime/policy"
-	"rutter.dev/rutter/stdlib"
 )
 
 type runFlags struct {
@@ -39,7 +34,10 @@ func (a *app) runCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run [RUNBOOK]",
 		Short: "Run a runbook against a cluster, or a simulated one",
-		Long: `Runs a runbook: a .star file, or the name of one in the catalogue (rutter runbooks).
+		Long: `Runs a runbook: a .star file, the name of one in the catalogue (rutter runbooks), or
+@NAME//FILE of a dependency that rutter.mod.star declares. A name followed by @1.2 is
+its highest version 1.2: runbooks/up.star is one version of up, and others stand beside
+it as up@1.2.star.
 
 Every change is judged by the gates, written to the journal before it is made,
 and can be resumed after a kill. With --plan it runs what was planned and nothing
@@ -48,6 +46,7 @@ the plan relies on are otherwise, and an effect that is not in the plan is refus
 (RUT008). Exit codes: 0 done, 1 failed, 2 usage or bad
 runbook, 3 refused by a gate or not approved, 5 in doubt, 130 interrupted.`,
 		Example: `  rutter run istio/in-place --set to=1.31.0 --context prod
+  rutter run istio/in-place@1.0 --set to=1.31.0 --context prod
   rutter run --plan upgrade.plan
   rutter run runbooks/istio/in-place.star --set to=1.31.0 --sim mesh,istio=1.30.3,workloads=60 --yes`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -126,25 +125,24 @@ func (a *app) run(ctx context.Context, f *runFlags, args []string) error {
 // load reads the runbook that t names, with the policy that it is held to, and
 // keeps in t where both are. root is the folder that it may load from, "" for its own.
 func (a *app) load(ctx context.Context, h *host.Host, t *target, root string) (*host.Runbook, *policy.Policy, error) {
-	name := t.Runbook
-	l, root, err := a.source(name, root, h.Cache)
+	l, err := a.source(ctx, h, t.Runbook, root)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer closeQuietly(l)
-	t.Root = root
-	if root != "" && !filepath.IsAbs(name) {
-		t.Runbook = filepath.Join(a.env.Workdir, name)
-	}
-	p, err := a.policyFor(ctx, h, t, root, l)
+	defer closeQuietly(l.Loader)
+	t.Root, t.Runbook = l.root, l.name
+	p, err := a.policyFor(ctx, h, t, l.root, l.Loader)
 	if err != nil {
 		return nil, nil, err
 	}
-	rb, err := h.Load(ctx, l)
+	rb, err := h.Load(ctx, l.Loader)
 	if err != nil {
 		return nil, nil, err
 	}
-	return rb, p, a.vouched(p, root, t.Runbook, rb.Bundle)
+	if err := a.warnDeprecated(h, l, rb); err != nil {
+		return nil, nil, err
+	}
+	return rb, p, a.vouched(p, l, rb.Bundle)
 }
 
 // begin makes the run's folder, reaches the cluster and carries the run out.
@@ -206,57 +204,5 @@ func (a *app) begin(ctx context.Context, f *runFlags, p *policy.Policy, renderer
 // then the cluster's. The journal's lock must be held before a simulated
 // cluster, and so its clock, is opened.
 type lateClock struct{ env.Clock }
-
-// source finds a runbook: a file, else a name in the catalogue. root is the
-// folder that it may load from, "" for the catalogue.
-func (a *app) source(name, root string, cache *loader.Cache) (*loader.Loader, string, error) {
-	path := name
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(a.env.Workdir, path)
-	}
-	if st, err := os.Stat(path); err == nil && !st.IsDir() {
-		if root == "" {
-			root = rootOf(path)
-		} else if root, err = filepath.Abs(root); err != nil {
-			return nil, "", err
-		}
-		entry, err := filepath.Rel(root, path)
-		if err != nil || strings.HasPrefix(entry, "..") {
-			return nil, "", diag.Usagef(name, "lies outside of the root folder %s", root)
-		}
-		l, err := loader.Dir(root, filepath.ToSlash(entry), stdlib.FS, cache)
-		return l, root, err
-	}
-	inside := strings.TrimSuffix(name, ".star") + ".star"
-	if _, err := fs.Stat(runbooks.FS, inside); err == nil {
-		return loader.FS(runbooks.FS, inside, stdlib.FS, cache, nil), "", nil
-	}
-	d := &diag.Error{Code: diag.Usage, Subject: name, Problem: "no such file, and no such runbook in the catalogue", Changed: "nothing", Next: "rutter runbooks"}
-	if names, err := catalogueNames(); err == nil {
-		if near := diag.Nearest(name, names); near != "" {
-			d.Expect = "perhaps " + near
-		}
-	}
-	return nil, "", d
-}
-
-// rootOf is the nearest folder above file that has rutter.yaml or .git, else
-// the file's own.
-func rootOf(file string) string {
-	own := filepath.Dir(file)
-	for dir := own; ; dir = filepath.Dir(dir) {
-		if exists(filepath.Join(dir, "rutter.yaml")) || exists(filepath.Join(dir, ".git")) {
-			return dir
-		}
-		if dir == filepath.Dir(dir) {
-			return own
-		}
-	}
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
 
 func closeQuietly(l *loader.Loader) { _ = l.Close() } // read only: nothing can be lost

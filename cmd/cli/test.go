@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"io"
+	"path/filepath"
 	"regexp"
 	"runtime/debug"
 
@@ -11,8 +12,11 @@ import (
 
 	"rutter.dev/rutter/builtins/istioctl/lib"
 	"rutter.dev/rutter/cmd/cli/view"
+	"rutter.dev/rutter/runtime/deps"
 	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/event"
+	"rutter.dev/rutter/runtime/host"
+	"rutter.dev/rutter/runtime/loader"
 	"rutter.dev/rutter/runtime/seal"
 	"rutter.dev/rutter/runtime/sim"
 	"rutter.dev/rutter/runtime/sim/controllers"
@@ -98,7 +102,7 @@ func (a *app) test(ctx context.Context, f *testFlags, paths []string) error {
 	}
 	var werr error
 	o := testrun.Options{
-		Host: h, Root: rootOf, Sealer: sealer, Clock: a.env.Clock, Workdir: a.env.Workdir, Select: sel, Update: f.update,
+		Host: h, Root: moduleRoot, Open: a.moduleLoader(h), Sealer: sealer, Clock: a.env.Clock, Workdir: a.env.Workdir, Select: sel, Update: f.update,
 		View: func(w io.Writer) event.Sink { return view.NewPlain(w, view.Options{}) },
 		NewSim: func(ctx context.Context, spec testrun.SimSpec) (*sim.Cluster, error) {
 			all := append(controllers.All(), mesh.NewIstiods().Controllers()...)
@@ -126,6 +130,27 @@ func (a *app) test(ctx context.Context, f *testFlags, paths []string) error {
 		return exitError(diag.ExitCode(err)) // the report has said everything
 	}
 	return ctx.Err()
+}
+
+// moduleRoot is the folder of the module that a file belongs to. What is wrong with
+// it is said when that is opened.
+func moduleRoot(file string) string {
+	root := rootOf(file)
+	if mod, err := deps.Find(filepath.Dir(file), root); err == nil {
+		return mod.Dir
+	}
+	return root
+}
+
+// moduleLoader loads from a module with what it depends on.
+func (a *app) moduleLoader(h *host.Host) func(ctx context.Context, root, entry string) (*loader.Loader, error) {
+	return func(ctx context.Context, root, entry string) (*loader.Loader, error) {
+		o, err := a.opened(ctx, root, "")
+		if err != nil {
+			return nil, err
+		}
+		return o.Loader(loader.Label(entry), h.Stdlib, h.Cache)
+	}
 }
 
 // testReport is how results are shown.

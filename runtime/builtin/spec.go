@@ -58,7 +58,25 @@ type Spec struct {
 	plan    func(c *Call, a any) (*effect.Plan, error)
 	drive   func(c *Call, s effect.Submitter, a any, p *effect.Plan) (any, error)
 	argType reflect.Type
+	retired *Retirement
 }
+
+// Retirement says that a builtin will not be kept.
+type Retirement struct {
+	Since int    // the language level (api) from which on it is deprecated
+	Use   string // the full name of the builtin that takes its place, with the same arguments
+}
+
+// Retire gives a copy of the declaration that is deprecated: it goes on working, runs
+// warn of it, and rutter fix puts the other one in its place.
+func (s *Spec) Retire(r Retirement) *Spec {
+	out := *s
+	out.retired = &r
+	return &out
+}
+
+// Retired is what Retire said; nil for a builtin that is kept.
+func (s *Spec) Retired() *Retirement { return s.retired }
 
 // NewRead declares a Read builtin. Like its siblings it panics on an invalid
 // declaration, which is a mistake in the program.

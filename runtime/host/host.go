@@ -14,6 +14,7 @@ import (
 
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/deps"
 	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/engine"
 	"rutter.dev/rutter/runtime/env"
@@ -91,6 +92,9 @@ func (h *Host) Load(ctx context.Context, l *loader.Loader) (*Runbook, error) {
 	rb, err := interp.Load(ctx, l, names, h.Limits)
 	if err != nil {
 		return nil, err
+	}
+	if err := deps.Requires(rb.Requires, h.Version); err != nil {
+		return nil, &diag.Error{Code: diag.Usage, Subject: loader.Filename(rb.Entry.Label), Problem: "the runbook " + err.Error(), Changed: "nothing", Next: "use another rutter, or another version of the runbook (rutter runbooks)"}
 	}
 	return &Runbook{Runbook: rb, cluster: cv}, nil
 }

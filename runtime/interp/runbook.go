@@ -26,11 +26,14 @@ type Runbook struct {
 	Name     string
 	Version  string
 	API      int
+	Requires string // a range of versions of rutter; "" for any
 	Upgrades Upgrades
 	Params   []*Param
 	Scope    gate.Rules         // what it declared; zero means everything
 	Doc      string             // the module's docstring
 	Run      *starlark.Function // def run(p)
+	// Deprecated says what to use in its place; "" while it is kept.
+	Deprecated string
 	// OnFailure is what happens when a run failed and no step says otherwise:
 	// "stop", "rollback", "ask", or "" for stop.
 	OnFailure string
@@ -114,13 +117,15 @@ type draft struct{ rb *Runbook }
 const draftKey = "rutter.draft"
 
 type runbookArgs struct {
-	Name      string              `star:"name,required" doc:"Name of the runbook, in plans, journals and reports."`
-	Version   value.Version       `star:"version,required" doc:"Version of the runbook itself."`
-	API       int                 `star:"api" default:"1" doc:"Language level that it was written for."`
-	Upgrades  string              `star:"upgrades" doc:"Pair of Istio version ranges that it is for; the host refuses any other."`
-	Params    *starlark.Dict      `star:"params" doc:"Parameters by name, each a param.* value."`
-	Scope     map[string][]string `star:"scope" doc:"What it may change: lists of namespaces, kinds (Deployment.apps) and verbs."`
-	OnFailure string              `star:"on_failure" doc:"What happens when a run failed: stop (default), rollback, or ask. A step's own on_failure comes first."`
+	Name       string              `star:"name,required" doc:"Name of the runbook, in plans, journals and reports."`
+	Version    value.Version       `star:"version,required" doc:"Version of the runbook itself."`
+	API        int                 `star:"api" default:"1" doc:"Language level that it was written for."`
+	Requires   string              `star:"requires" doc:"Range of versions of rutter that it runs with, such as >=1.2; any other is refused."`
+	Deprecated string              `star:"deprecated" doc:"What to use in its place, once it will not be kept: whoever runs it is told."`
+	Upgrades   string              `star:"upgrades" doc:"Pair of Istio version ranges that it is for; the host refuses any other."`
+	Params     *starlark.Dict      `star:"params" doc:"Parameters by name, each a param.* value."`
+	Scope      map[string][]string `star:"scope" doc:"What it may change: lists of namespaces, kinds (Deployment.apps) and verbs."`
+	OnFailure  string              `star:"on_failure" doc:"What happens when a run failed: stop (default), rollback, or ask. A step's own on_failure comes first."`
 }
 
 // Builtins are runbook() and param.*: the declarations of a module.
@@ -162,15 +167,23 @@ func declareRunbook(c *builtin.Call, a *runbookArgs) (any, error) {
 	if a.Name == "" || len(a.Name) > maxRunbookName || strings.ContainsFunc(a.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return nil, diag.Usagef("runbook", "name is %.100q, want printable characters, at most %d bytes of them", a.Name, maxRunbookName)
 	}
+	if a.Requires != "" {
+		if _, err := semver.NewConstraint(a.Requires); err != nil {
+			return nil, &diag.Error{Code: diag.Usage, Subject: "runbook", Problem: fmt.Sprintf("requires is %.100q", a.Requires), Expect: `a range of versions of rutter, such as ">=1.2"`}
+		}
+	}
 	up, err := ParseUpgrades(a.Upgrades)
 	if err != nil {
 		return nil, &diag.Error{Code: diag.Usage, Subject: "runbook", Problem: "upgrades", Err: err}
+	}
+	if strings.ContainsFunc(a.Deprecated, func(r rune) bool { return !unicode.IsPrint(r) }) || len(a.Deprecated) > maxRunbookName {
+		return nil, diag.Usagef("runbook", "deprecated is %.100q, want printable characters, at most %d bytes of them", a.Deprecated, maxRunbookName)
 	}
 	scope, err := scopeOf(a.Scope)
 	if err != nil {
 		return nil, err
 	}
-	rb := &Runbook{Name: a.Name, Version: a.Version.String(), API: a.API, Upgrades: up, Scope: scope, OnFailure: a.OnFailure}
+	rb := &Runbook{Name: a.Name, Version: a.Version.String(), API: a.API, Requires: a.Requires, Deprecated: a.Deprecated, Upgrades: up, Scope: scope, OnFailure: a.OnFailure}
 	if rb.Params, err = paramsOf(a.Params); err != nil {
 		return nil, err
 	}

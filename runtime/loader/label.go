@@ -9,6 +9,10 @@ import (
 // stdlib is the prefix of the standard library's labels.
 const stdlib = "@stdlib"
 
+// InStdlib reports whether a label is of the standard library, which comes with
+// rutter; every other one is of the runbook or what it depends on.
+func InStdlib(label string) bool { return strings.HasPrefix(label, stdlib+"//") }
+
 // splitLabel cuts "//a/b.star" into "" and "a/b.star", and
 // "@stdlib//x.star" into "@stdlib" and "x.star".
 func splitLabel(label string) (library, file string) {
@@ -20,6 +24,23 @@ func splitLabel(label string) (library, file string) {
 // label itself for a library.
 func Filename(label string) string { return strings.TrimPrefix(label, "//") }
 
+// IsName reports whether a dependency can be called so: lower-case letters and
+// digits, in parts that a dash joins, up to 64 of them.
+func IsName(name string) bool {
+	if name == "" || len(name) > 64 || name[0] < 'a' || name[0] > 'z' {
+		return false
+	}
+	for i, c := range name {
+		switch {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9':
+		case c == '-' && name[i-1] != '-' && i < len(name)-1:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
 // Resolve is the label that load(module) means in the module from. It looks at
 // no file.
 func Resolve(from, module string) (string, error) {
@@ -30,8 +51,8 @@ func Resolve(from, module string) (string, error) {
 		return "", fmt.Errorf("load path %q holds a character that no module path has", module)
 	case strings.HasPrefix(module, "@"):
 		lib, rest, ok := strings.Cut(module, "//")
-		if !ok || lib != stdlib {
-			return "", fmt.Errorf("there is no library %q; the only one is @stdlib, as in load(\"@stdlib//validate.star\", …)", lib)
+		if !ok || !IsName(lib[1:]) {
+			return "", fmt.Errorf("there can be no library %q; a load from one is written \"@name//file.star\", as in load(\"@stdlib//validate.star\", …)", lib)
 		}
 		library, target = lib, rest
 	case strings.HasPrefix(module, "//"):
@@ -41,7 +62,7 @@ func Resolve(from, module string) (string, error) {
 	case strings.HasPrefix(module, "/"):
 		return "", fmt.Errorf("load path %q is absolute; use \"//dir/file.star\" from the runbook root, or \"./file.star\"", module)
 	case strings.Contains(module, "://"):
-		return "", fmt.Errorf("load path %q is a URL; modules come from the runbook root or @stdlib only", module)
+		return "", fmt.Errorf("load path %q is a URL; modules come from the runbook root, @stdlib, or what a dependency(…) in rutter.mod.star declares", module)
 	default:
 		return "", fmt.Errorf("load path %q does not say where it starts; use \"./%s\" for a file beside this one, or \"//%s\" from the runbook root", module, module, module)
 	}

@@ -40,6 +40,7 @@ type Loader struct {
 	entry string
 	open  func(label string) (io.ReadCloser, error)
 	names func(library string) []string // files of a library, for "did you mean"
+	sees  func(from, library string) error
 	cache *Cache
 	done  func() error
 	held  []fs.FileInfo // files that it refuses
@@ -91,25 +92,84 @@ func Dir(root, entry string, std fs.FS, cache *Cache) (*Loader, error) {
 
 // FS loads from any file system; closer may be nil.
 func FS(root fs.FS, entry string, std fs.FS, cache *Cache, closer func() error) *Loader {
+	return New(Sources{Root: root, Stdlib: std}, Label(entry), cache, closer)
+}
+
+// Sources are the places that modules come from.
+type Sources struct {
+	Root   fs.FS // of the runbook: "//dir/file.star"
+	Stdlib fs.FS // "@stdlib//file.star"; may be nil
+	// Libraries are the dependencies by name: "@name//dir/file.star". One with a
+	// method Names() []string is asked for its files that way.
+	Libraries map[string]fs.FS
+	// Sees are the names of the dependencies that the modules of a library may
+	// load, those that it declares; "" is the runbook's own root.
+	Sees map[string][]string
+}
+
+// Label is how an entry file below the root is called among modules.
+func Label(entry string) string { return "//" + path.Clean(strings.TrimPrefix(entry, "./")) }
+
+// LibraryLabel is how a file of a dependency is called among modules.
+func LibraryLabel(name, file string) string { return "@" + name + "//" + path.Clean(file) }
+
+// New loads from sources, beginning with the module entry, a label. closer may
+// be nil, and a nil cache means one's own.
+func New(s Sources, entry string, cache *Cache, closer func() error) *Loader {
 	pick := func(library string) fs.FS {
-		if library == stdlib {
-			return std
+		switch library {
+		case "":
+			return s.Root
+		case stdlib:
+			return s.Stdlib
 		}
-		return root
+		return s.Libraries[library[1:]]
 	}
 	return &Loader{
-		entry: "//" + path.Clean(strings.TrimPrefix(entry, "./")),
+		entry: entry,
 		cache: orNew(cache),
 		done:  closer,
 		open: func(label string) (io.ReadCloser, error) {
 			library, file := splitLabel(label)
-			if pick(library) == nil {
+			from := pick(library)
+			if from == nil {
 				return nil, fs.ErrNotExist
 			}
-			return pick(library).Open(file)
+			return from.Open(file)
 		},
 		names: func(library string) []string { return starFiles(pick(library)) },
+		sees: func(from, library string) error {
+			from = strings.TrimPrefix(from, "@")
+			if library == "" || library == stdlib || library == "@"+from || slices.Contains(s.Sees[from], library[1:]) {
+				return nil
+			}
+			return undeclared(from, library, s.Sees[from])
+		},
 	}
+}
+
+// undeclared is the error of a load from a library that the loading module does
+// not declare: what its dependencies depend on is not its own.
+func undeclared(from, library string, declared []string) error {
+	what := "no dependency"
+	if len(declared) > 0 {
+		what = "@" + strings.Join(declared, ", @")
+	}
+	err := fmt.Sprintf("there is no library %q; %s declares %s, and @stdlib comes with rutter", library, modFileOf(from), what)
+	if near := diag.Nearest(library[1:], append(declared[:len(declared):len(declared)], stdlib[1:])); near != "" {
+		err += fmt.Sprintf("; did you mean \"@%s\"?", near)
+	}
+	return errors.New(err)
+}
+
+// ModFile is where a module tree declares itself and what it depends on.
+const ModFile = "rutter.mod.star"
+
+func modFileOf(library string) string {
+	if library == "" {
+		return ModFile
+	}
+	return "the " + ModFile + " of @" + library
 }
 
 // FromBundle loads from a pinned bundle and nothing else.
@@ -133,6 +193,7 @@ func FromBundle(b *Bundle, cache *Cache) *Loader {
 			}
 			return out
 		},
+		sees: func(string, string) error { return nil }, // it was asked when the bundle was made
 	}
 }
 
@@ -157,6 +218,9 @@ func starFiles(fsys fs.FS) []string {
 	var out []string
 	if fsys == nil {
 		return nil
+	}
+	if l, ok := fsys.(interface{ Names() []string }); ok {
+		return l.Names()
 	}
 	seen := 0
 	_ = fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
@@ -241,6 +305,11 @@ func (c *collector) visit(label string, chain []string, at *syntax.Position) (*M
 		name, pos := m.Program.Load(i)
 		target, err := Resolve(label, name)
 		if err != nil {
+			return nil, c.fault(chain, &pos, &diag.Error{Code: diag.Usage, Err: err})
+		}
+		from, _ := splitLabel(label)
+		to, _ := splitLabel(target)
+		if err := c.l.sees(from, to); err != nil {
 			return nil, c.fault(chain, &pos, &diag.Error{Code: diag.Usage, Err: err})
 		}
 		if err := cycle(chain, target); err != nil {

@@ -1,10 +1,12 @@
 package loader
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"go.starlark.net/starlark"
 )
@@ -98,13 +100,57 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
+func TestLibraries(t *testing.T) {
+	sources := Sources{
+		Root: fstest.MapFS{
+			"r.star":    {Data: []byte("load(\"@ops//x.star\", \"x\")\nr = x\n")},
+			"deep.star": {Data: []byte("load(\"@deep//y.star\", \"y\")\n")},
+			"near.star": {Data: []byte("load(\"@opz//x.star\", \"x\")\n")},
+			"miss.star": {Data: []byte("load(\"@ops//z/x.star\", \"x\")\n")},
+		},
+		Libraries: map[string]fs.FS{
+			"ops":  fstest.MapFS{"x.star": {Data: []byte("load(\"//lib/z.star\", \"z\")\nload(\"@deep//y.star\", \"y\")\nx = z + y\n")}, "lib/z.star": {Data: []byte("z = 1\n")}},
+			"deep": fstest.MapFS{"y.star": {Data: []byte("y = 1\n")}},
+		},
+		Sees: map[string][]string{"": {"ops"}, "ops": {"deep"}},
+	}
+	g, err := New(sources, "//r.star", nil, nil).Collect(starlark.StringDict{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var order []string
+	for _, m := range g.Order {
+		order = append(order, m.Label)
+	}
+	if got := strings.Join(order, " "); got != "@ops//lib/z.star @deep//y.star @ops//x.star //r.star" {
+		t.Errorf("got order %s", got)
+	}
+	// What was pinned loads without the sources.
+	if _, err := FromBundle(g.Bundle, nil).Collect(starlark.StringDict{}); err != nil {
+		t.Errorf("from the bundle: %v", err)
+	}
+	for entry, want := range map[string]string{
+		"//deep.star": `deep.star:1:6: there is no library "@deep"; rutter.mod.star declares @ops, and @stdlib comes with rutter`,
+		"//near.star": `near.star:1:6: there is no library "@opz"; rutter.mod.star declares @ops, and @stdlib comes with rutter; did you mean "@ops"?`,
+		"//miss.star": `miss.star:1:6: @ops//z/x.star does not exist in @ops; did you mean "@ops//x.star"?`,
+	} {
+		if _, err := New(sources, entry, nil, nil).Collect(starlark.StringDict{}); err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, want %s", entry, err, want)
+		}
+	}
+	if g, err := New(sources, LibraryLabel("ops", "x.star"), nil, nil).Collect(starlark.StringDict{}); err != nil || g.Entry.Label != "@ops//x.star" {
+		t.Errorf("a dependency's own file as the entry: got %v, %v", g, err)
+	}
+}
+
 func FuzzResolve(f *testing.F) {
-	for _, s := range []string{"./a.star", "../a.star", "//a/../b.star", "@stdlib//x.star", "@stdlib//../x.star", "/etc/a.star", `\a.star`} {
+	for _, s := range []string{"./a.star", "../a.star", "//a/../b.star", "@stdlib//x.star", "@stdlib//../x.star", "@ops//x.star", "@ops//../x.star", "@Ops//x.star", "@//x.star", "@a--b//x.star", "/etc/a.star", `\a.star`} {
 		f.Add("//lib/r.star", s)
 		f.Add("@stdlib//r.star", s)
+		f.Add("@ops//lib/r.star", s)
 	}
 	f.Fuzz(func(t *testing.T, from, module string) {
-		if from != "//lib/r.star" && from != "@stdlib//r.star" {
+		if from != "//lib/r.star" && from != "@stdlib//r.star" && from != "@ops//lib/r.star" {
 			return
 		}
 		label, err := Resolve(from, module)
@@ -112,7 +158,7 @@ func FuzzResolve(f *testing.F) {
 			return
 		}
 		library, file := splitLabel(label)
-		if (library != "" && library != stdlib) || strings.HasPrefix(file, "/") || !strings.HasSuffix(file, ".star") ||
+		if (library != "" && !IsName(strings.TrimPrefix(library, "@"))) || strings.HasPrefix(file, "/") || !strings.HasSuffix(file, ".star") ||
 			file == ".." || strings.HasPrefix(file, "../") || strings.Contains(file, "/../") {
 			t.Errorf("%q from %q resolved to %q", module, from, label)
 		}

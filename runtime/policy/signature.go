@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
 	"time"
 
 	"rutter.dev/rutter/runtime/diag"
@@ -19,10 +18,11 @@ const (
 )
 
 // ToSign is the text whose signature vouches for a runbook: it names every
-// source that the runbook reaches, but for libraries, which come with rutter.
+// source that the runbook reaches, those of its dependencies included; the standard
+// library comes with rutter.
 func ToSign(b *loader.Bundle) string {
 	own := &loader.Bundle{Entry: b.Entry, Files: maps.Clone(b.Files)}
-	maps.DeleteFunc(own.Files, func(label, _ string) bool { return strings.HasPrefix(label, "@") })
+	maps.DeleteFunc(own.Files, func(label, _ string) bool { return loader.InStdlib(label) })
 	return "rutter runbook " + own.Digest() + "\n"
 }
 

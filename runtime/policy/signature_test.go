@@ -40,6 +40,7 @@ func TestSigned(t *testing.T) {
 	}
 	book := &loader.Bundle{Entry: "//a.star", Files: map[string]string{"//a.star": "1", "//lib.star": "2", "@stdlib//x.star": "3"}}
 	newer := &loader.Bundle{Entry: "//a.star", Files: map[string]string{"//a.star": "1", "//lib.star": "2", "@stdlib//x.star": "4"}}
+	dependent := &loader.Bundle{Entry: "//a.star", Files: map[string]string{"//a.star": "1", "//lib.star": "2", "@ops//x.star": "3"}}
 	other := &loader.Bundle{Entry: "//a.star", Files: map[string]string{"//a.star": "1", "//lib.star": "changed"}}
 	good := sign(t, ada, Namespace, ToSign(book))
 	for name, c := range map[string]struct {
@@ -57,6 +58,7 @@ func TestSigned(t *testing.T) {
 		"not valid any more":    {line("ada", `valid-before="202601010000" `, ada), book, good, "not valid now"},
 		"a stranger":            {line("ada", "", ada), book, sign(t, eve, Namespace, ToSign(book)), "a key that the policy's signers don't have: SHA256:"},
 		"what it loads changed": {line("ada", "", ada), other, good, "not of this runbook and what it loads"},
+		"another library":       {line("ada", "", ada), dependent, good, "not of this runbook and what it loads"},
 		"made for git":          {line("ada", "", ada), book, sign(t, ada, "git", ToSign(book)), `it was made for "git"`},
 		"nothing":               {line("ada", "", ada), book, nil, "no SSH signature"},
 		"cut off":               {line("ada", "", ada), book, good[:len(good)/2], "no SSH signature"},

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/lockfile"
 )
 
 const version = "1.30.3"
@@ -385,7 +386,7 @@ func FuzzLock(f *testing.F) {
 	f.Add("toolchain istio-1.30.3-linux-amd64.tar.gz sha256:" + strings.Repeat("a", 64) + "\n")
 	f.Add("module x\n\ntoolchain\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		pins, err := parseLock("rutter.lock", text)
+		pins, err := pinsIn("rutter.lock", lockfile.In(text, pinWord))
 		for name, sum := range pins {
 			if len(sum) != 64 || !strings.HasPrefix(name, "istio-") {
 				t.Errorf("%q: %q (%v)", name, sum, err)
@@ -400,7 +401,7 @@ func TestBadLock(t *testing.T) {
 		{"x\ntoolchain ../evil sha256:" + strings.Repeat("a", 64) + "\n", "rutter.lock:2:1: is no pin"},
 		{"toolchain istio-1-a.tar.gz sha256:" + strings.Repeat("a", 64) + "\ntoolchain istio-1-a.tar.gz sha256:" + strings.Repeat("b", 64) + "\n", "is pinned twice"},
 	} {
-		if _, err := parseLock("rutter.lock", tc.text); err == nil || !strings.Contains(err.Error(), tc.want) || diag.ExitCode(err) != diag.Usage {
+		if _, err := pinsIn("rutter.lock", lockfile.In(tc.text, pinWord)); err == nil || !strings.Contains(err.Error(), tc.want) || diag.ExitCode(err) != diag.Usage {
 			t.Errorf("%q: error %v, want one that says %q", tc.text, err, tc.want)
 		}
 	}

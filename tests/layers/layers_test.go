@@ -15,6 +15,7 @@ const module = "rutter.dev/rutter/"
 // lines above its own; packages on one line don't know each other.
 var order = [][]string{
 	{"runtime/env", "runtime/diag", "runtime/plain", "runtime/quota", "stdlib", "runbooks"},
+	{"runtime/lockfile", "runtime/catalogue"},
 	{"runtime/cluster"},
 	{"runtime/knowledge", "runtime/signature"},
 	{"runtime/sim", "runtime/metrics", "runtime/mesh", "runtime/toolchain", "runtime/seal", "runtime/lock", "runtime/access"},
@@ -28,13 +29,14 @@ var order = [][]string{
 	{"runtime/manifest"},
 	{"runtime/archive"},
 	{"runtime/loader"},
+	{"runtime/deps"},
 	{"runtime/interp"},
 	{"runtime/policy"},
 	{"builtins/istioctl/lib"},
 	{"builtins/core", "builtins/kube", "builtins/istioctl", "builtins/backup", "builtins/diff", "builtins/restart"},
 	{"runtime/engine"},
 	{"runtime/host"},
-	{"runtime/tool/testrun", "runtime/tool/sweep", "runtime/plan"},
+	{"runtime/tool/testrun", "runtime/tool/sweep", "runtime/tool/fix", "runtime/plan"},
 	{"runtime/review", "runtime/impact"},
 	{"cmd/cli/view", "cmd/modules"},
 	{"cmd/cli"},

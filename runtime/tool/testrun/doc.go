@@ -21,6 +21,7 @@ import (
 	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/host"
+	"rutter.dev/rutter/runtime/loader"
 	"rutter.dev/rutter/runtime/sim"
 )
 
@@ -38,6 +39,9 @@ type Options struct {
 	// Root is the folder that the runbooks beside a test file may load from;
 	// nil means the folder of the file.
 	Root func(file string) string
+	// Open loads from a root, beginning with a file of it; nil means from its
+	// files alone, without dependencies.
+	Open func(ctx context.Context, root, entry string) (*loader.Loader, error)
 	// Sealer encrypts Secrets in the journals of tests; nil means that runbooks
 	// which record any are refused.
 	Sealer builtin.Sealer

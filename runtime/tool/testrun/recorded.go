@@ -6,7 +6,6 @@ import (
 	"rutter.dev/rutter/runtime/engine"
 	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/host"
-	"rutter.dev/rutter/runtime/loader"
 	"rutter.dev/rutter/runtime/sim"
 )
 
@@ -29,11 +28,11 @@ func (t *test) record(before *sim.Cluster, a *runArgs, entry string, p *gate.Pol
 	if before == nil {
 		return
 	}
-	h, root := t.suite.o.Host, t.file.root
+	h, root, suite := t.suite.o.Host, t.file.root, t.suite
 	t.suite.o.Recorded(Recorded{
 		File: t.file.shown, Test: t.name, Runbook: a.Runbook, Before: before, Params: a.Params, Policy: p, Approver: by,
 		Load: func(ctx context.Context) (*host.Runbook, error) {
-			l, err := loader.Dir(root, entry, h.Stdlib, h.Cache)
+			l, err := suite.open(ctx, root, entry)
 			if err != nil {
 				return nil, err
 			}

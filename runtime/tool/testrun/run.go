@@ -21,7 +21,6 @@ import (
 	"rutter.dev/rutter/runtime/host"
 	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/journal"
-	"rutter.dev/rutter/runtime/loader"
 	"rutter.dev/rutter/runtime/lock"
 	"rutter.dev/rutter/runtime/sim"
 	"rutter.dev/rutter/runtime/value"
@@ -52,7 +51,7 @@ func (t *test) run(th *starlark.Thread, a *runArgs) (starlark.Value, error) {
 	if err != nil || strings.HasPrefix(entry, "..") {
 		return nil, fmt.Errorf("t.run: %s lies outside of the root folder", a.Runbook)
 	}
-	l, err := loader.Dir(t.file.root, filepath.ToSlash(entry), t.suite.o.Host.Stdlib, t.suite.o.Host.Cache)
+	l, err := t.suite.open(ctxOf(th), t.file.root, filepath.ToSlash(entry))
 	if err != nil {
 		return nil, fmt.Errorf("t.run: %w", err)
 	}

@@ -108,7 +108,7 @@ func (s *suite) load(ctx context.Context, path string) (*testFile, error) {
 	if err != nil || strings.HasPrefix(rel, "..") {
 		return nil, &diag.Error{Code: diag.Usage, Subject: f.shown, Problem: "lies outside of the root folder " + f.root}
 	}
-	l, err := loader.Dir(f.root, filepath.ToSlash(rel), s.o.Host.Stdlib, s.o.Host.Cache)
+	l, err := s.open(ctx, f.root, filepath.ToSlash(rel))
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +120,14 @@ func (s *suite) load(ctx context.Context, path string) (*testFile, error) {
 		return nil, s.placed(f, err)
 	}
 	return f, nil
+}
+
+// open loads from a root, beginning with one of its files.
+func (s *suite) open(ctx context.Context, root, entry string) (*loader.Loader, error) {
+	if s.o.Open != nil {
+		return s.o.Open(ctx, root, entry)
+	}
+	return loader.Dir(root, entry, s.o.Host.Stdlib, s.o.Host.Cache)
 }
 
 // find lists the functions test_… in the order in which the file has them.

@@ -25,6 +25,7 @@ import (
 	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/plan"
+	"rutter.dev/rutter/runtime/seal"
 	"rutter.dev/rutter/runtime/sim/mesh"
 	"rutter.dev/rutter/runtime/twin"
 	"rutter.dev/rutter/tests/e2e/plane"
@@ -270,6 +271,10 @@ func madeIn(t *testing.T, state string) []plan.Effect {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sealer, err := seal.Open(filepath.Dir(state))
+	if err != nil {
+		t.Fatal(err)
+	}
 	var made []plan.Effect
 	for _, r := range runs {
 		j, err := journal.Open(journal.OS{}, state, r.Name(), env.SystemClock{})
@@ -279,7 +284,7 @@ func madeIn(t *testing.T, state string) []plan.Effect {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if made, err = plan.Made(j); err != nil {
+		if made, err = plan.Made(j, sealer); err != nil {
 			t.Fatal(err)
 		}
 		if err := j.Close(); err != nil {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -174,15 +173,14 @@ func (p *planner) target(w wish, o *cluster.Object, budgets []mesh.Budget) (*tar
 // that failed later, and it came up. One whose proxies are looked at is in the plan
 // only while they are old, whatever was restarted before.
 func (p *planner) restarted(w wish, o *cluster.Object) bool {
-	mark := marked(o)
-	if w.to != "" || p.c.Made == nil || !strings.HasPrefix(mark, p.c.Run.ID+"/g") {
+	if w.to != "" || p.c.Made == nil || !strings.HasPrefix(marked(o), p.c.Run.ID+"/g") {
 		return false
 	}
 	if ready, _, _ := cluster.Ready(o); !ready {
 		return false
 	}
 	return p.c.Made(func(e *effect.Effect) bool {
-		return e.Verb == effect.Patch && e.Ref.ID() == w.ref.ID() && strings.Contains(string(e.Body), strconv.Quote(mark))
+		return e.Verb == effect.Patch && e.Ref.ID() == w.ref.ID() && strings.Contains(string(e.Body), effect.AnnotationRestart)
 	})
 }
 

@@ -211,7 +211,23 @@ func applied(v sim.View, want *unstructured.Unstructured) bool {
 		"Deployment": grDeployments, "Service": grServices, "ServiceAccount": {Resource: "serviceaccounts"},
 	}[want.GetKind()]
 	have := v.Get(gr, want.GetNamespace(), want.GetName())
-	return have != nil && contains(have.Object, want.Object)
+	return have != nil && contains(have.Object, want.Object) && !outgrown(have, want)
+}
+
+// outgrown reports whether istiod owns a label that it no longer wants, such as the
+// revision that its Gateway had: an apply takes it away.
+func outgrown(have, want *unstructured.Unstructured) bool {
+	for label := range have.GetLabels() {
+		if _, wanted := want.GetLabels()[label]; wanted {
+			continue
+		}
+		for _, m := range have.GetManagedFields() {
+			if m.Manager == (istiodGateways{}).Manager() && m.FieldsV1 != nil && strings.Contains(string(m.FieldsV1.Raw), `"f:`+label+`":`) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // contains reports whether every field of want is in have.

@@ -268,6 +268,26 @@ func TestGatewaysRun(t *testing.T) {
 	if image := list[0].(map[string]any)["image"]; image != "docker.io/istio/proxyv2:1.31.0" {
 		t.Errorf("the waypoint's image is %v", image)
 	}
+	// It has its Gateway's labels while that has them, and keeps what others give it.
+	for _, o := range []*unstructured.Unstructured{find(t, c, "Service", "shop", "waypoint"), find(t, c, "Gateway", "shop", "waypoint")} {
+		labels := o.GetLabels()
+		labels["of-"+strings.ToLower(o.GetKind())] = "yes"
+		o.SetLabels(labels)
+		put(t, c, o)
+	}
+	c.Advance(time.Minute)
+	if got := find(t, c, "Service", "shop", "waypoint").GetLabels(); got["of-gateway"] != "yes" || got["of-service"] != "yes" {
+		t.Errorf("the Service of a labelled Gateway has the labels %v", got)
+	}
+	waypoint := find(t, c, "Gateway", "shop", "waypoint")
+	unlabelled := waypoint.GetLabels()
+	delete(unlabelled, "of-gateway")
+	waypoint.SetLabels(unlabelled)
+	put(t, c, waypoint)
+	c.Advance(time.Minute)
+	if got := find(t, c, "Service", "shop", "waypoint").GetLabels(); got["of-gateway"] != "" || got["of-service"] != "yes" {
+		t.Errorf("once the Gateway lost its label its Service has %v", got)
+	}
 	// And goes with its Gateway.
 	gw := decode(t, strings.NewReplacer("NAME", "public", "CLASS", "istio").Replace(publicGateway))
 	if err := cl.resource(gw).Delete(t.Context(), "public", metav1.DeleteOptions{}); err != nil {

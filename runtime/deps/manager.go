@@ -12,6 +12,7 @@ import (
 	"github.com/Masterminds/semver/v3"
 
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/loader"
 	"rutter.dev/rutter/runtime/lockfile"
 )
@@ -66,7 +67,7 @@ func Find(dir, repository string) (*Module, error) {
 	}
 	defer func() { _ = root.Close() }() // it was only read
 	for rel = filepath.ToSlash(rel); ; rel = path.Dir(rel) {
-		file, err := readModFile(root.FS(), path.Join(rel, loader.ModFile))
+		file, err := readModFile(env.RootFS(root), path.Join(rel, loader.ModFile))
 		if err != nil {
 			return nil, err
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/loader"
 )
 
@@ -81,7 +82,7 @@ func (o *Opened) Loader(entry string, std fs.FS, cache *loader.Cache) (*loader.L
 	for name, c := range o.Libraries {
 		libs[name] = c
 	}
-	return loader.New(loader.Sources{Root: root.FS(), Stdlib: std, Libraries: libs, Sees: o.sees}, entry, cache, root.Close), nil
+	return loader.New(loader.Sources{Root: env.RootFS(root), Stdlib: std, Libraries: libs, Sees: o.sees}, entry, cache, root.Close), nil
 }
 
 // State is a dependency with where its content is.

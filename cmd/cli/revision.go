@@ -17,6 +17,7 @@ import (
 	"rutter.dev/rutter/runtime/catalogue"
 	"rutter.dev/rutter/runtime/deps"
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/host"
 )
 
@@ -181,7 +182,7 @@ func runbooksIn(v *runbooksAt) ([]string, error) {
 		return nil, err
 	}
 	defer func() { _ = root.Close() }() // it was only read
-	files := root.FS()
+	files := env.RootFS(root)
 	err = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() && d.Name() == deps.Vendor {
 			return fs.SkipDir

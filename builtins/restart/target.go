@@ -187,16 +187,15 @@ func (p *planner) restarted(w wish, o *cluster.Object) bool {
 // replaced is restarted for a pod: the name of the evicted one in whose place o was
 // made, or "". It need not be ready; that is waited for.
 func (p *planner) replaced(t *target, o *cluster.Object) (evicted string) {
-	if t.To != "" || p.c.Made == nil {
+	by, controlled := cluster.ControllerOf(o)
+	if t.To != "" || p.c.Made == nil || !controlled {
 		return ""
 	}
 	p.c.Made(func(e *effect.Effect) bool {
-		if e.Verb != effect.Evict || e.Ref.Namespace != o.GetNamespace() || e.UID == string(o.GetUID()) || e.Before == nil {
+		if e.Verb != effect.Evict || e.UID == string(o.GetUID()) || e.Before == nil {
 			return false
 		}
-		by, has := cluster.ControllerOf(o)
-		was, had := cluster.ControllerOf(e.Before)
-		if !has || !had || by != was {
+		if was, _ := cluster.ControllerOf(e.Before); was != by {
 			return false
 		}
 		// A StatefulSet gives the pod its name again, a DaemonSet its node.

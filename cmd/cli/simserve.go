@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/sim"
 	"rutter.dev/rutter/runtime/sim/mesh"
 	"rutter.dev/rutter/runtime/sim/mesh/istiod"
@@ -155,7 +155,7 @@ func (a *app) announce(c *sim.Cluster, addr, note, path string) error {
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(a.env.Workdir, path)
 		}
-		if err := writePrivate(path, config); err != nil {
+		if err := env.ReplaceFile(path, config, 0o600); err != nil {
 			return &diag.Error{Code: diag.Usage, Subject: "--kubeconfig-out " + path, Problem: "cannot be written", Err: err, Changed: "nothing"}
 		}
 	}
@@ -189,21 +189,4 @@ func loopback(ctx context.Context, addr string) (net.Listener, error) {
 		return nil, errors.Join(usage("is not on loopback", nil), l.Close())
 	}
 	return l, nil
-}
-
-// writePrivate replaces a file whole, readable by its owner alone.
-func writePrivate(path string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".kubeconfig-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	return nil
 }

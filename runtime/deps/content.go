@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/loader"
 )
 
@@ -82,7 +83,7 @@ var errNoModule = errors.New("it has no " + loader.ModFile + ", and so is no mod
 // readFolder reads a module's files below root. Links are left out: nothing is
 // loaded through them.
 func readFolder(root *os.Root) (*Content, error) {
-	fsys := root.FS()
+	fsys := env.RootFS(root)
 	files := map[string]*file{}
 	walked, total := 0, 0
 	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
@@ -113,12 +114,8 @@ func readFolder(root *os.Root) (*Content, error) {
 	return newContent(files)
 }
 
-// readFile reads a regular file. One that became a pipe since it was listed would
-// make the open wait: it is looked at once more first.
+// readFile reads a regular file.
 func readFile(fsys fs.FS, name string) (out *file, err error) {
-	if st, err := fs.Stat(fsys, name); err != nil || !st.Mode().IsRegular() {
-		return nil, errors.Join(fmt.Errorf("%s is no file", name), err)
-	}
 	f, err := fsys.Open(name)
 	if err != nil {
 		return nil, err

@@ -37,7 +37,7 @@ type frame struct {
 }
 
 func (e *Engine) newFrame(parent *frame, path string, ctx context.Context) *frame {
-	f := &frame{parent: parent, path: path, ctx: ctx, inner: map[string]bool{}, equals: map[string]int{}, given: map[string]bool{}}
+	f := &frame{parent: parent, path: path, ctx: ctx, inner: map[string]bool{}, equals: map[string]int{}}
 	if parent != nil {
 		f.deadline, f.only = parent.deadline, parent.only
 	}

@@ -162,6 +162,9 @@ func (e *Engine) madeBefore(f *frame, like func(*effect.Effect) bool) bool {
 	if found == nil {
 		return false
 	}
+	if f.given == nil {
+		f.given = map[string]bool{}
+	}
 	f.given[found.key] = true
 	return true
 }

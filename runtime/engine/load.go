@@ -89,6 +89,19 @@ func (s source) unseal(digest string, into any) (bool, error) {
 	return true, json.Unmarshal(raw, into)
 }
 
+// Whole is an intent's effect with what the journal holds sealed of it. opened is
+// false where it is without that: sealer is nil, or has another key.
+func Whole(blobs journal.Blobs, sealer builtin.Sealer, b *journal.Intent) (ef *effect.Effect, opened bool, err error) {
+	if b.Sealed == "" {
+		return b.Effect, true, nil
+	}
+	plain := &effect.Effect{}
+	if opened, err = (source{blobs, sealer}).unseal(b.Sealed, plain); err != nil || !opened {
+		return b.Effect, false, err
+	}
+	return plain, true, nil
+}
+
 // take enters one record into the ledger.
 func (l *ledger) take(blobs source, seq uint64, body journal.Body) error {
 	l.ended = ""
@@ -127,15 +140,11 @@ func (l *ledger) take(blobs source, seq uint64, body journal.Body) error {
 		c := l.step(b.Step).entry(b.Seq)
 		*c = callRecord{seq: seq, n: b.Seq, builtin: b.Builtin, args: b.Args, planned: raw}
 	case *journal.Intent:
-		r := &effectRecord{seq: seq, attempt: b.Attempt, effect: b.Effect, key: b.Key, step: b.Step, undoes: l.rollback}
-		if b.Sealed != "" {
-			plain := &effect.Effect{}
-			if ok, err := blobs.unseal(b.Sealed, plain); err != nil {
-				return err
-			} else if ok {
-				r.effect = plain
-			}
+		whole, _, err := Whole(blobs.Blobs, blobs.sealer, b)
+		if err != nil {
+			return err
 		}
+		r := &effectRecord{seq: seq, attempt: b.Attempt, effect: whole, key: b.Key, step: b.Step, undoes: l.rollback}
 		if old := l.effects[b.Key]; old != nil && happened(old.status) {
 			r.earlier = old // made again, because somebody had undone it
 		}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -64,4 +66,22 @@ func ReadAll(ctx context.Context, r io.Reader, limit int64) ([]byte, error) {
 		}
 		return got.b, got.err
 	}
+}
+
+// ReplaceFile writes a file as a whole: who reads it meanwhile, or after the power
+// went, finds the old content or the new. mode is what the file has afterwards.
+func ReplaceFile(path string, data []byte, mode fs.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
 }

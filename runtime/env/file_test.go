@@ -66,3 +66,31 @@ func TestReadAll(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A file is replaced as a whole, or is what it was; nothing else is left.
+func TestReplaceFile(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "f")
+	for _, text := range []string{"one", "two"} {
+		if err := ReplaceFile(name, []byte(text), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(name)
+		if err != nil || string(b) != text {
+			t.Errorf("got %q, %v", b, err)
+		}
+	}
+	if st, err := os.Stat(name); err != nil || st.Mode().Perm() != 0o640 {
+		t.Errorf("got %v, %v", st, err)
+	}
+	full := filepath.Join(dir, "folder")
+	if err := os.MkdirAll(filepath.Join(full, "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := ReplaceFile(full, nil, 0o600); err == nil {
+		t.Error("a folder was replaced by a file")
+	}
+	if all, err := os.ReadDir(dir); err != nil || len(all) != 2 {
+		t.Errorf("left are %v, %v", all, err)
+	}
+}

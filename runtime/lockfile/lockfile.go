@@ -9,9 +9,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+
+	"rutter.dev/rutter/runtime/env"
 )
 
 // Name is what the file is called.
@@ -95,21 +96,5 @@ func Update(path, word string, change func(old []string) []string) error {
 	if all != "" {
 		all += "\n"
 	}
-	return write(path, all)
-}
-
-func write(path, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+Name+"-")
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return env.ReplaceFile(path, []byte(all), 0o644)
 }

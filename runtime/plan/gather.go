@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -149,24 +150,17 @@ func (g *gatherer) read(j journal.Journal) error {
 	return nil
 }
 
-// whole is an intent's effect with what the journal holds sealed of it.
+// whole is an intent's effect with what the journal holds sealed of it, where there
+// is a sealer to open that.
 func (g *gatherer) whole(j journal.Journal, b *journal.Intent) (*effect.Effect, error) {
-	if b.Sealed == "" || g.sealer == nil {
-		return b.Effect, nil
+	ef, opened, err := engine.Whole(j, g.sealer, b)
+	if err == nil && !opened && g.sealer != nil {
+		err = errors.New("what is sealed of it can't be opened by this key")
 	}
-	sealed, err := j.Get(b.Sealed)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", b.Effect.Ref, err)
 	}
-	raw, err := g.sealer.Open(sealed)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", b.Effect.Ref, err)
-	}
-	out := &effect.Effect{}
-	if err := json.Unmarshal(raw, out); err != nil {
-		return nil, fmt.Errorf("%s: %w", b.Effect.Ref, err)
-	}
-	return out, nil
+	return ef, nil
 }
 
 func (g *gatherer) add(b *journal.Intent, identity string, group int, t time.Time) {

@@ -14,12 +14,8 @@ import (
 	"testing"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
-	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/dynamic"
 
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/env"
@@ -126,20 +122,7 @@ func assumed(p *plan.Plan, code twin.Code, about string) bool {
 // planAs plans as a ServiceAccount with a role, and looks at what it was let out.
 func planAs(t *testing.T, p *plane.Plane, name, role string) (result, *plan.Plan) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "role.yaml")
-	if err := os.WriteFile(file, []byte(strings.ReplaceAll(role, "READER", name)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	kubectl(t, p, "create", "serviceaccount", name, "-n", "default").want(t, 0)
-	kubectl(t, p, "apply", "-f", file).want(t, 0)
-	token, err := p.Token(t.Context(), "default", name, time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	kubeconfig, err := p.KubeconfigFor(name, token)
-	if err != nil {
-		t.Fatal(err)
-	}
+	kubeconfig := accountWith(t, p, "default", name, strings.ReplaceAll(role, "READER", name))
 	mark := auditMark(t, p)
 	r := rutter(t, t.TempDir(), kubeconfig, "plan", "runbooks/istio/in-place.star", "--set", "to=1.31.0", "--set", "soak=1s", "-o", "json")
 	planned := &plan.Plan{}
@@ -208,41 +191,16 @@ func comesTrue(t *testing.T, p *plane.Plane, file, end string) {
 // themselves, without the values of Secrets.
 func everything(t *testing.T, p *plane.Plane) []*unstructured.Unstructured {
 	t.Helper()
-	d, err := discovery.NewDiscoveryClientForConfig(p.Config())
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := dynamic.NewForConfig(p.Config())
-	if err != nil {
-		t.Fatal(err)
-	}
-	lists, err := d.ServerPreferredResources()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var out []*unstructured.Unstructured
-	for _, l := range lists {
-		gv, err := schema.ParseGroupVersion(l.GroupVersion)
-		if err != nil {
-			t.Fatal(err)
+	eachObject(t, p, func(o *plane.Object) {
+		if strings.HasSuffix(o.GroupVersionKind().Group, ".x-k8s.io") {
+			return // what the plane has for itself
 		}
-		for _, r := range l.APIResources {
-			if !slices.Contains(r.Verbs, "list") || slices.Contains(restless, r.Kind) || strings.HasSuffix(gv.Group, ".x-k8s.io") {
-				continue // the last is what the plane has for itself
-			}
-			listed, err := client.Resource(gv.WithResource(r.Name)).List(t.Context(), metav1.ListOptions{})
-			if err != nil {
-				t.Fatalf("%s: %v", r.Name, err)
-			}
-			for i := range listed.Items {
-				o := &listed.Items[i]
-				if o.GetKind() == "Secret" {
-					delete(o.Object, "data")
-				}
-				out = append(out, o)
-			}
+		if o.GetKind() == "Secret" {
+			delete(o.Object, "data")
 		}
-	}
+		out = append(out, o)
+	})
 	return out
 }
 

@@ -63,6 +63,26 @@ metadata: {name: kept-go, namespace: default}
 	}
 }
 
+// accountWith makes a ServiceAccount with roles, which are YAML, and gives a
+// kubeconfig by which to be it.
+func accountWith(t *testing.T, p *plane.Plane, namespace, account, roles string) (kubeconfig string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "roles.yaml")
+	if err := os.WriteFile(file, []byte(roles), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	kubectl(t, p, "create", "serviceaccount", account, "-n", namespace).want(t, 0)
+	kubectl(t, p, "apply", "-f", file).want(t, 0)
+	token, err := p.Token(t.Context(), namespace, account, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kubeconfig, err = p.KubeconfigFor(account, token); err != nil {
+		t.Fatal(err)
+	}
+	return kubeconfig
+}
+
 // asExactly gives a new ServiceAccount the roles of rutter rbac for a runbook,
 // gives rutter the command lines in its name, and holds the API server's record
 // against the roles. It returns how the last one ended.
@@ -70,24 +90,8 @@ func asExactly(t *testing.T, p *plane.Plane, account string, runbook, more []str
 	t.Helper()
 	state := t.TempDir()
 	printed := rutter(t, state, p.Kubeconfig(), slices.Concat([]string{"rbac", "--serviceaccount", "ops:" + account, "--name", account}, runbook, more)...).want(t, 0).out
-	roles := filepath.Join(t.TempDir(), "roles.yaml")
-	if err := os.WriteFile(roles, []byte(printed), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	kubectl(t, p, "create", "serviceaccount", account, "-n", "ops").want(t, 0)
-	kubectl(t, p, "apply", "-f", roles).want(t, 0)
-	token, err := p.Token(t.Context(), "ops", account, time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	kubeconfig, err := p.KubeconfigFor(account, token)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mark, err := p.AuditMark()
-	if err != nil {
-		t.Fatal(err)
-	}
+	kubeconfig := accountWith(t, p, "ops", account, printed)
+	mark := auditMark(t, p)
 	for _, line := range commands {
 		if last = rutter(t, state, kubeconfig, line...); last.code != 0 {
 			t.Errorf("exit code %d\n%s", last.code, last.errOut)

@@ -29,6 +29,17 @@ var restless = []string{"Event", "Lease", "ComponentStatus", "Endpoints"}
 // audit log tells more of.
 func clusterState(t *testing.T, p *plane.Plane) map[string]string {
 	t.Helper()
+	out := map[string]string{}
+	eachObject(t, p, func(o *plane.Object) {
+		name, text := told(t, o)
+		out[name] = text
+	})
+	return out
+}
+
+// eachObject lists all that the cluster has but what it writes without end.
+func eachObject(t *testing.T, p *plane.Plane, each func(*plane.Object)) {
+	t.Helper()
 	d, err := discovery.NewDiscoveryClientForConfig(p.Config())
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +52,6 @@ func clusterState(t *testing.T, p *plane.Plane) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := map[string]string{}
 	for _, l := range lists {
 		gv, err := schema.ParseGroupVersion(l.GroupVersion)
 		if err != nil {
@@ -56,12 +66,10 @@ func clusterState(t *testing.T, p *plane.Plane) map[string]string {
 				t.Fatalf("%s: %v", r.Name, err)
 			}
 			for i := range listed.Items {
-				name, text := told(t, &listed.Items[i])
-				out[name] = text
+				each(&listed.Items[i])
 			}
 		}
 	}
-	return out
 }
 
 func told(t *testing.T, o *plane.Object) (name, text string) {

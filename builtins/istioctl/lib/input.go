@@ -19,6 +19,7 @@ import (
 
 	"istio.io/istio/manifests"
 
+	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/plain"
 )
 
@@ -219,7 +220,7 @@ func folderDigest(dir string) (string, error) {
 		return "", err
 	}
 	defer func() { _ = root.Close() }() // it was only read
-	files := root.FS()
+	files := env.RootFS(root)
 	err = fs.WalkDir(files, ".", func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err

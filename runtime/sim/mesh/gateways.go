@@ -222,7 +222,7 @@ func outgrown(have, want *unstructured.Unstructured) bool {
 			continue
 		}
 		for _, m := range have.GetManagedFields() {
-			if m.Manager == (istiodGateways{}).Manager() && m.FieldsV1 != nil && strings.Contains(string(m.FieldsV1.Raw), `"f:`+label+`":`) {
+			if m.Manager == (istiodGateways{}).Manager() && m.FieldsV1 != nil && strings.Contains(m.FieldsV1.GetRawString(), `"f:`+label+`":`) {
 				return true
 			}
 		}

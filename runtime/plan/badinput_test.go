@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"rutter.dev/rutter/runtime/diag"
@@ -76,22 +77,24 @@ func TestKindThatMayNotBeRead(t *testing.T) {
 // A cluster that falls silent after n requests: there is no plan, whenever that is,
 // and the error says why and asks for exit code 2.
 func TestUnreachableHalfWay(t *testing.T) {
-	sent := 0
+	var counted atomic.Int64 // requests overlap
 	l := newLab(t)
 	l.wrap = func(next http.RoundTripper) http.RoundTripper {
 		return roundTrip(func(r *http.Request) (*http.Response, error) {
-			sent++
+			counted.Add(1)
 			return next.RoundTrip(r)
 		})
 	}
 	l.planned()
+	sent := int(counted.Load())
 	began := 0
 	for n := 0; n < sent; n += 2 {
 		l := newLab(t)
-		left := n
+		var left atomic.Int64
+		left.Store(int64(n))
 		l.wrap = func(next http.RoundTripper) http.RoundTripper {
 			return roundTrip(func(r *http.Request) (*http.Response, error) {
-				if left--; left < 0 {
+				if left.Add(-1) < 0 {
 					return nil, errors.New("no route to host")
 				}
 				return next.RoundTrip(r)

@@ -104,7 +104,7 @@ func runPrecheck(c *builtin.Call, a *precheckArgs, target *semver.Version) (*pre
 	if err := p.cni(c); err != nil {
 		return nil, err
 	}
-	hazards, err := mesh.Hazards(c.Ctx, c.Reader, k, target)
+	hazards, err := mesh.Hazards(c.Ctx, c.Reader, k, target, now.proxies)
 	if err != nil {
 		return nil, err
 	}

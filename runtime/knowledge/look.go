@@ -200,6 +200,7 @@ func (l *looking) kind(ctx context.Context, all []cluster.Resource, res cluster.
 		return err
 	}
 	for _, o := range opts {
+		o.Lean = true
 		err := l.r.List(ctx, res, o, func(o *cluster.Object) error {
 			if o.GetKind() == "" { // items of a list may come without
 				o.SetGroupVersionKind(res.GVK)

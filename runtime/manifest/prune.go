@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -195,27 +196,30 @@ func recorded(ctx context.Context, r cluster.Reader, id *identity, inventory *cl
 	return slices.DeleteFunc(objs, func(o *cluster.Object) bool { return o == nil }), err
 }
 
+// seeded finds by their labels the objects that the same install brought. What is
+// looked through is all of Istio's CRDs too: their labels are listed, and only
+// what was found is read whole.
 func seeded(ctx context.Context, r cluster.Reader, id *identity) ([]*cluster.Object, error) {
 	var mu sync.Mutex
-	found := map[string]*cluster.Object{}
-	g, ctx := errgroup.WithContext(ctx)
+	var found []cluster.Ref
+	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
 	for _, gvk := range seedKinds() {
-		for _, selector := range []string{labelComponent, labelPartOf + "=istio"} {
+		for _, selector := range []string{labelComponent, "!" + labelComponent + "," + labelPartOf + "=istio"} {
 			g.Go(func() error {
-				res, err := r.ResourceFor(ctx, gvk)
+				res, err := r.ResourceFor(gctx, gvk)
 				if errors.Is(err, cluster.ErrNoKind) {
 					return nil
 				}
 				if err != nil {
 					return fmt.Errorf("list %s to prune: %w", gvk.Kind, err)
 				}
-				err = r.List(ctx, res, cluster.ListOptions{Labels: selector}, func(o *cluster.Object) error {
+				err = r.List(gctx, res, cluster.ListOptions{Labels: selector, MetadataOnly: true}, func(o *cluster.Object) error {
 					ref := cluster.RefOf(o)
 					mu.Lock()
 					defer mu.Unlock()
 					if !id.ids[ref.ID()] && id.owns(o) {
-						found[ref.ID()] = o
+						found = append(found, ref)
 					}
 					return nil
 				})
@@ -229,12 +233,9 @@ func seeded(ctx context.Context, r cluster.Reader, id *identity) ([]*cluster.Obj
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	out := make([]*cluster.Object, 0, len(found))
-	for _, o := range found {
-		out = append(out, o)
-	}
-	sort.Slice(out, func(i, j int) bool { return cluster.RefOf(out[i]).ID() < cluster.RefOf(out[j]).ID() })
-	return out, nil
+	slices.SortFunc(found, func(a, b cluster.Ref) int { return cmp.Compare(a.ID(), b.ID()) })
+	objs, err := getAll(ctx, r, found)
+	return slices.DeleteFunc(objs, func(o *cluster.Object) bool { return o == nil }), err
 }
 
 // InventoryRef names the ConfigMap that records what a manifest brought.

@@ -21,15 +21,11 @@ type Hazard struct {
 }
 
 // Hazards looks for what real upgrades came to grief over, before one to the
-// target (GUIDE §4 rows 3, 12 to 15, 18 and 22): roots of trust that differ, node
+// target (GUIDE §4 rows 3, 12 to 15, 18 and 22), given its proxies: roots of trust that differ, node
 // agents that are too old, pods that would start past Istio CNI, injectors that
 // overlap, sidecars that are injected into what holds one, and load balancers that send traffic to gateways that are gone. Each
 // look reads on its own; the first that cannot is the error.
-func Hazards(ctx context.Context, r cluster.Reader, k *knowledge.Base, target *semver.Version) ([]Hazard, error) {
-	px, err := Census(ctx, r, CensusOptions{})
-	if err != nil {
-		return nil, err
-	}
+func Hazards(ctx context.Context, r cluster.Reader, k *knowledge.Base, target *semver.Version, px []Proxy) ([]Hazard, error) {
 	var out []Hazard
 	for _, look := range []func() ([]Hazard, error){
 		func() ([]Hazard, error) { return rootsApart(ctx, r) },

@@ -149,7 +149,11 @@ data: {root-cert.pem: ` + strings.ReplaceAll(`"`+two+`"`, "\n", `\n`) + "}\n"
 					t.Fatal(err)
 				}
 			}
-			got, err := mesh.Hazards(t.Context(), r, k, target)
+			px, err := mesh.Census(t.Context(), r, mesh.CensusOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := mesh.Hazards(t.Context(), r, k, target, px)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -58,6 +58,8 @@ type decoder struct {
 	// complete, so that each map and slice is made once and of the right size.
 	fields []field
 	values []any
+	// unescaped is where strings that have escapes are put together.
+	unescaped []byte
 	// known holds strings seen before in this answer: names of fields, and
 	// values such as "v1", repeat all the time.
 	known [512]string
@@ -293,19 +295,22 @@ func (p *decoder) text() (string, bool) {
 
 // escaped takes the rest of a string that has an escape, which is next.
 func (p *decoder) escaped(start int) (string, bool) {
-	b := append([]byte(nil), p.raw[start:p.at]...)
+	b := append(p.unescaped[:0], p.raw[start:p.at]...)
+	defer func() { p.unescaped = b }()
+	from := p.at
 	for p.at < len(p.raw) {
 		c := p.raw[p.at]
 		p.at++
 		switch {
 		case c == '"':
+			b = append(b, p.raw[from:p.at-1]...)
 			return string(b), utf8.Valid(b)
 		case c < ' ':
 			return "", false
 		case c != '\\':
-			b = append(b, c)
 			continue
 		}
+		b = append(b, p.raw[from:p.at-1]...)
 		if p.at == len(p.raw) {
 			return "", false
 		}
@@ -329,6 +334,7 @@ func (p *decoder) escaped(start int) (string, bool) {
 		default:
 			return "", false
 		}
+		from = p.at
 	}
 	return "", false
 }

@@ -6,15 +6,16 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync"
 )
 
 // Encode returns exactly what encoding/json.Marshal does: names sorted, HTML
 // escaped.
-func Encode(v any) ([]byte, error) { return Append(nil, v) }
+func Encode(v any) ([]byte, error) { return html.encode(v) }
 
 // EncodeBare is Encode without escapes of HTML, as of a json.Encoder that does
 // not escape it.
-func EncodeBare(v any) ([]byte, error) { return bare.append(nil, v) }
+func EncodeBare(v any) ([]byte, error) { return bare.encode(v) }
 
 // Append appends v's JSON to b.
 func Append(b []byte, v any) ([]byte, error) { return html.append(b, v) }
@@ -26,6 +27,25 @@ const (
 	html style = true // with HTML escaped
 	bare style = false
 )
+
+// drafts hold text while it grows: how long it gets is known at its end.
+var drafts = sync.Pool{New: func() any { return new([]byte) }}
+
+// longestDraft is the size from which the memory of a draft is not kept.
+const longestDraft = 1 << 20
+
+func (e style) encode(v any) ([]byte, error) {
+	draft, _ := drafts.Get().(*[]byte)
+	b, err := e.append((*draft)[:0], v)
+	if cap(b) <= longestDraft {
+		*draft = b
+		defer drafts.Put(draft)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return bytes.Clone(b), nil
+}
 
 func (e style) append(b []byte, v any) ([]byte, error) {
 	switch v := v.(type) {

@@ -76,14 +76,15 @@ func HealthEvery(p *Policy, of []effect.Health) time.Duration {
 }
 
 // JudgeHealth runs RUT014 while a call is under way: between waves, while one
-// rolls, and while it soaks. Queries whose interval has not passed are not asked
-// again.
+// rolls, and while it soaks. It is called as often as HealthEvery says, and asks
+// what would be due before it is called again: so nothing goes unasked for longer
+// than its interval, whatever an effect asked in between.
 func JudgeHealth(ctx context.Context, r cluster.Reader, run *Run, l effect.Look) []Finding {
 	return each(run, &effect.Effect{Class: effect.Restart}, func(g *Gate) ([]Finding, error) {
 		if g != health || run.Rollback {
 			return nil, nil
 		}
-		return run.Pulse.look(g.asking(ctx), r, run, look{Look: l})
+		return run.Pulse.look(g.asking(ctx), r, run, look{Look: l, next: HealthEvery(run.Policy, l.Queries)})
 	})
 }
 
@@ -126,8 +127,16 @@ type Pulse struct {
 // look is one look and how it is taken.
 type look struct {
 	effect.Look
-	afresh bool // ask whatever was asked a moment ago
-	rebase bool // a new wave begins: what happened until now is past
+	afresh bool          // ask whatever was asked a moment ago
+	rebase bool          // a new wave begins: what happened until now is past
+	next   time.Duration // until the next look; 0 where nobody says
+}
+
+// due reports whether what is to be looked at as often as that, and was last at
+// that time, is not to be left until the next look.
+func (l look) due(now, last time.Time, every time.Duration) bool {
+	since := now.Sub(last)
+	return l.afresh || last.IsZero() || since >= every || since+l.next > every
 }
 
 // touch remembers the namespaces of data-plane effects.
@@ -174,8 +183,7 @@ func (p *Pulse) look(ctx context.Context, r cluster.Reader, run *Run, l look) ([
 	var out []Finding
 	for _, q := range questions(run.Policy, l.Queries) {
 		key := fmt.Sprintf("%s %s %s %s", q.Name, q.Query, bound(q.Max), bound(q.Min))
-		at, was := p.asked[key]
-		if l.afresh || !was || run.Now.Sub(at) >= q.Interval {
+		if l.due(run.Now, p.asked[key], q.Interval) {
 			p.found[key], p.asked[key] = ask(ctx, run, q), run.Now
 		}
 		out = append(out, p.found[key]...)
@@ -259,8 +267,7 @@ func (p *Pulse) cluster(ctx context.Context, r cluster.Reader, run *Run, l look)
 	if t.MaxRestarts == nil && t.MaxNotReady == nil || len(p.spaces) == 0 {
 		return nil, nil
 	}
-	every := HealthEvery(run.Policy, l.Queries)
-	if !l.afresh && !p.looked.IsZero() && run.Now.Sub(p.looked) < every {
+	if !l.due(run.Now, p.looked, HealthEvery(run.Policy, l.Queries)) {
 		return p.pods, nil
 	}
 	now := map[string]int64{}

@@ -112,12 +112,13 @@ func TestHealthInterval(t *testing.T) {
 	asks(2, "second of a wave", before(es[1]), Pass)
 	m.values["err"] = []float64{1}
 	run.Now = run.Now.Add(59 * time.Second)
-	asks(2, "before the interval", look(), Pass)
-	run.Now = run.Now.Add(time.Second)
-	asks(3, "after the interval", look(), Block)
+	asks(2, "an effect before the interval", before(es[1]), Pass)
+	asks(3, "a look before the interval: the next would come after it", look(), Block)
 	asks(3, "and what was found stays", before(es[1]), Block)
+	run.Now = run.Now.Add(time.Minute)
+	asks(4, "an effect after the interval", before(es[1]), Block)
 	m.values["err"] = []float64{0}
-	asks(4, "the next wave", before(es[2]), Pass)
+	asks(5, "the next wave", before(es[2]), Pass)
 	if got := HealthEvery(run.Policy, nil); got != time.Minute {
 		t.Errorf("every %s", got)
 	}

@@ -31,7 +31,7 @@ import (
 // not know, and comes true.
 func TestPlan(t *testing.T) {
 	parallel(t, 140*time.Second)
-	p := startPlane(t, plane.Options{AuditLevel: "Request", FirstPort: besides(12)})
+	p := startPlane(t, plane.Options{AuditLevel: "Request", FirstPort: besides(22)})
 	bringMesh(t, p, mesh.Spec{Workloads: 12, Namespaces: 3, Seed: 1, NoSidecar: 1, OnDelete: 1})
 
 	dir := t.TempDir()

@@ -13,7 +13,8 @@ import (
 // "spec.containers.0.image"); a key with dots in it goes in brackets and quotes
 // (`metadata.labels["app.kubernetes.io/name"]`). A key of the object itself
 // that equals the whole path wins, so labels.get("app.kubernetes.io/name")
-// works. What is absent or null gives the default; a path through something
+// works; what has a slash is never a path, so that labels.get("istio.io/rev") is
+// absent where there is a label istio. What is absent or null gives the default; a path through something
 // that is neither object nor list is an error.
 func objectGet(_ *starlark.Thread, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	o := b.Receiver().(*Object)
@@ -37,6 +38,9 @@ func objectGet(_ *starlark.Thread, b *starlark.Builtin, args starlark.Tuple, kwa
 func (o *Object) Lookup(path string) (v starlark.Value, ok bool, err error) {
 	if x, found := o.m[path]; found {
 		return o.child(path, x), x != nil, nil
+	}
+	if dotted, _, _ := strings.Cut(path, "["); strings.Contains(dotted, "/") {
+		return nil, false, nil // the name of a label or an annotation
 	}
 	segs, err := splitPath(path)
 	if err != nil {

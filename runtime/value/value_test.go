@@ -53,6 +53,8 @@ func TestObject(t *testing.T) {
 		{`o.get("spec.containers[7].image", "-")`, `"-"`},
 		{`o.get('metadata.labels["app.kubernetes.io/name"]')`, `"web"`},
 		{`o.metadata.labels.get("app.kubernetes.io/name")`, `"web"`},
+		{`o.metadata.labels.get("app/name", "-")`, `"-"`},
+		{`o.metadata.labels.get("app.io/name", "-")`, `"-"`},
 		{`[k for k in o]`, `["apiVersion", "kind", "metadata", "spec"]`},
 		{`["spec" in o, "status" in o, len(o), bool(o)]`, `[True, False, 4, True]`},
 		{`o == o2`, `True`},

@@ -18,6 +18,7 @@ import (
 
 	"github.com/pmezard/go-difflib/difflib"
 
+	"rutter.dev/rutter/tests/e2e/child"
 	"rutter.dev/rutter/tests/e2e/plane"
 )
 
@@ -153,20 +154,13 @@ var istioctlSteps = []step{
 	{"version after uninstall", "version", ""},
 }
 
-// TestKubectlSeesTheSame holds the simulated cluster against the real one by
-// what kubectl prints of them.
-func TestKubectlSeesTheSame(t *testing.T) {
-	parallel(t, 120*time.Second)
+// TestClientsSeeTheSame holds the simulated cluster against the real one by what
+// kubectl and istioctl print of them. kubectl leaves nothing behind.
+func TestClientsSeeTheSame(t *testing.T) {
+	parallel(t, 150*time.Second)
 	p := startPlane(t, plane.Options{FirstPort: besides(3)})
 	sim := serveSim(t, p)
 	compare(t, "kubectl", kubectlSteps, p.AdminKubeconfig(), sim, []string{built.kubectl})
-}
-
-// TestIstioctlSeesTheSame does the same with istioctl.
-func TestIstioctlSeesTheSame(t *testing.T) {
-	parallel(t, 50*time.Second)
-	p := startPlane(t, plane.Options{FirstPort: besides(4)})
-	sim := serveSim(t, p)
 	compare(t, "istioctl", istioctlSteps, p.AdminKubeconfig(), sim, []string{built.plane.Istiobox, "istioctl"})
 }
 
@@ -189,7 +183,7 @@ func serveSim(t *testing.T, p *plane.Plane) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err := (&child.Starter{}).Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

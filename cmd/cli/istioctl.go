@@ -7,6 +7,7 @@ import (
 
 	"rutter.dev/rutter/builtins/istioctl/lib"
 	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/env"
 )
 
 // istioctlCmd runs istioctl's own commands, with its own flags, output, errors
@@ -36,11 +37,11 @@ goes through a runbook, and so through the gates and the journal.`,
 	}
 }
 
-// mayReach refuses a kubeconfig that would run a program which may not be run. What
-// else is wrong with it istioctl says in its own words.
+// mayReach refuses a kubeconfig that would run a program which may not be run, or that
+// would be waited for. What else is wrong with it istioctl says in its own words.
 func (a *app) mayReach(kubeconfig, context string) error {
 	_, _, err := cluster.Config(cluster.Options{Kubeconfig: kubeconfig, Context: context, Getenv: a.env.Getenv, Clock: a.env.Clock})
-	if errors.Is(err, cluster.ErrPlugin) {
+	if errors.Is(err, cluster.ErrPlugin) || errors.Is(err, env.ErrNoFile) {
 		return err
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -111,11 +112,44 @@ func getenv(o Options, key string) string {
 }
 
 func kubeconfig(o Options) (*clientcmdapi.Config, error) {
-	cfg, err := rules(o).Load()
+	r := rules(o)
+	names := r.Precedence
+	if o.Kubeconfig != "" {
+		names = []string{o.Kubeconfig}
+	}
+	err := mustBeFiles(names...)
 	if err != nil {
-		return nil, fmt.Errorf("kubeconfig %s: %w: %w", orElse(o.Kubeconfig, strings.Join(rules(o).Precedence, ", ")), ErrNoConfig, err)
+		return nil, fmt.Errorf("kubeconfig %w", err)
+	}
+	cfg, err := r.Load()
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w: %w", strings.Join(names, ", "), ErrNoConfig, err)
 	}
 	return cfg, nil
+}
+
+// mustBeFiles refuses what client-go, which opens these by their names and more than
+// once, would wait for.
+func mustBeFiles(names ...string) error {
+	for _, n := range names {
+		var pe *fs.PathError
+		if err := env.MustBeFile(n); errors.As(err, &pe) {
+			return fmt.Errorf("%s: %w; it is read more than once, by a resume too: write it to a file", pe.Path, pe.Err)
+		}
+	}
+	return nil
+}
+
+// filesOf are the files that a context names.
+func filesOf(cfg *clientcmdapi.Config, context string) []string {
+	var names []string
+	if c := cfg.Clusters[cfg.Contexts[context].Cluster]; c != nil {
+		names = append(names, c.CertificateAuthority)
+	}
+	if u := cfg.AuthInfos[cfg.Contexts[context].AuthInfo]; u != nil {
+		names = append(names, u.ClientCertificate, u.ClientKey, u.TokenFile)
+	}
+	return names
 }
 
 // load finds the configuration, the context's name and its namespace.
@@ -134,6 +168,9 @@ func load(o Options) (*rest.Config, string, string, error) {
 	}
 	if _, ok := cfg.Contexts[name]; !ok {
 		return nil, "", "", unknownContext(name, contextNames(cfg))
+	}
+	if err := mustBeFiles(filesOf(cfg, name)...); err != nil {
+		return nil, "", "", fmt.Errorf("context %s: %w", name, err)
 	}
 	cc := clientcmd.NewNonInteractiveClientConfig(*cfg, name, &clientcmd.ConfigOverrides{}, rules(o))
 	rc, err := cc.ClientConfig()

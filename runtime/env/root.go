@@ -11,6 +11,17 @@ import (
 // belongs.
 var ErrNoFile = errors.New("it is no file, but a pipe, a socket or a device")
 
+// MustBeFile refuses a pipe, a socket or a device, for what opens a file by its name
+// itself and would wait for whoever writes to it. The null device is an empty file,
+// and what is not there is for whoever opens it to say.
+func MustBeFile(name string) error {
+	info, err := os.Stat(name)
+	if err != nil || info.Mode().IsRegular() || info.IsDir() || name == os.DevNull {
+		return nil
+	}
+	return &fs.PathError{Op: "open", Path: name, Err: ErrNoFile}
+}
+
 // RootFS is root.FS() for a tree that others have made: only files and folders are
 // opened. To open a pipe would be to wait for whoever writes to it, past every
 // signal, and some devices never end.

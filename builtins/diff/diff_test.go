@@ -8,6 +8,7 @@ import (
 
 	"rutter.dev/rutter/runtime/archive"
 	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/manifest"
 )
@@ -60,6 +61,26 @@ func TestLiveCoversWhatApplyPlans(t *testing.T) {
 	again := b.Must("diff.live", starlark.Tuple{m}, adopt()).(*Result)
 	if again.ID != r.ID {
 		t.Error("the same diff has two ids")
+	}
+}
+
+// What a diff notes and shows of a Secret is the run's digest of it, not the plain
+// one, which would confirm a guess.
+func TestLiveHasTheRunsDigest(t *testing.T) {
+	b := newBench(t)
+	b.Run.Digest = func(e *effect.Effect) string { return "the run's, of " + e.Ref.ID() }
+	const pin = "apiVersion: v1\nkind: Secret\nmetadata: {name: pin, namespace: default}\nstringData: {pin: '4711'}\n"
+	r := b.Must("diff.live", starlark.Tuple{starlark.String(pin)}).(*Result)
+	if len(r.Items) != 1 || len(b.Facts.Diffs) != 1 {
+		t.Fatalf("%d items, facts %v; want one of each", len(r.Items), b.Facts.Diffs)
+	}
+	id := r.Items[0].Ref.ID()
+	if want := "the run's, of " + id; r.Items[0].Effect != want || b.Facts.Diffs[0].Objects[id] != want {
+		t.Errorf("item %q, fact %q; want %q", r.Items[0].Effect, b.Facts.Diffs[0].Objects[id], want)
+	}
+	b.Run.Digest = func(*effect.Effect) string { return "another" }
+	if again := b.Must("diff.live", starlark.Tuple{starlark.String(pin)}).(*Result); again.ID == r.ID {
+		t.Error("its id does not depend on the run's digest: it is made from another")
 	}
 }
 

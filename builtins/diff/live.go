@@ -67,10 +67,10 @@ func live(c *builtin.Call, a *liveArgs) (*Result, []*effect.Diff, error) {
 		case p.Stages[i] == manifest.Inventory:
 			continue // bookkeeping, which follows from the rest
 		case manifest.IsMove(e):
-			moves.Objects[e.Ref.ID()] = e.Digest()
+			moves.Objects[e.Ref.ID()] = c.Digest(e)
 			continue
 		}
-		it, err := itemOf(e, p.Refused[e.Ref.ID()])
+		it, err := itemOf(c, e, p.Refused[e.Ref.ID()])
 		if err != nil {
 			return nil, nil, err
 		}
@@ -96,7 +96,7 @@ func live(c *builtin.Call, a *liveArgs) (*Result, []*effect.Diff, error) {
 
 // itemOf describes the effect e. One that the dry-run refuses is shown against
 // what was asked for, since nobody knows what would come of it.
-func itemOf(e *effect.Effect, refused error) (*Item, error) {
+func itemOf(c *builtin.Call, e *effect.Effect, refused error) (*Item, error) {
 	after := e.After
 	if after == nil && e.Verb != effect.Delete {
 		var err error
@@ -115,6 +115,6 @@ func itemOf(e *effect.Effect, refused error) (*Item, error) {
 	if refused != nil {
 		it.Refused = "the dry-run refuses it: " + refused.Error()
 	}
-	it.Effect = e.Digest()
+	it.Effect = c.Digest(e)
 	return it, nil
 }

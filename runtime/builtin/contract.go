@@ -53,12 +53,17 @@ type RunInfo struct {
 	// Knowledge is what is known of Istio's releases; nil is what this rutter was
 	// built with.
 	Knowledge *knowledge.Base
+	// Digest is an effect's digest as this run's journal has it; nil is Effect.Digest.
+	Digest func(*effect.Effect) string
 }
 
 // Sealer encrypts and decrypts Secret material with the run's age keys.
 type Sealer interface {
 	Seal(plain []byte) ([]byte, error)
 	Open(sealed []byte) ([]byte, error)
+	// Mark is a digest of text, of what about names, under the same keys: who has
+	// none of them can't try a guess on it.
+	Mark(about, text string) (string, error)
 }
 
 // Call is one call of a builtin: everything that it may use. A Pure builtin
@@ -92,6 +97,14 @@ type Call struct {
 	// nil without an engine.
 	Health      func(effect.Look) error
 	HealthEvery func(of []effect.Health) time.Duration
+}
+
+// Digest is an effect's digest as it may be noted in facts and shown.
+func (c *Call) Digest(e *effect.Effect) string {
+	if c.Run.Digest == nil {
+		return e.Digest()
+	}
+	return c.Run.Digest(e)
 }
 
 // Host is the engine as Control builtins and bound methods of handles see it.

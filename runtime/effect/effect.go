@@ -105,8 +105,10 @@ type Undo struct {
 }
 
 // Digest is the sha256 of verb, target and body, and of the managers whose
-// fields are taken over: what a review or a saved plan binds. It is the same before and after the effect went through the journal,
-// whose encoder escapes <, > and & in the body.
+// fields are taken over: what a review or a saved plan binds. It is the same before
+// and after the effect went through the journal, whose encoder escapes <, > and & in
+// the body. Of a Secret it is not for others to read, who could try guesses on it: a
+// run writes a keyed one.
 func (e *Effect) Digest() string {
 	h := sha256.New()
 	var body bytes.Buffer

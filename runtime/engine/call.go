@@ -50,7 +50,7 @@ func (e *Engine) Call(t *starlark.Thread, name string, args starlark.Tuple, kwar
 func (e *Engine) call(t *starlark.Thread, f *frame, spec *builtin.Spec, facts *[]effect.Fact) *builtin.Call {
 	c := &builtin.Call{
 		Ctx: f.asking(f.ctx, spec.Name), Env: e.envOf(f), Reader: e.readerOf(f), Blobs: e.o.Journal,
-		Run: builtin.RunInfo{ID: e.run.ID, From: e.run.From, To: e.run.To, Secrets: e.o.Sealer, Knowledge: e.o.Knowledge},
+		Run: builtin.RunInfo{ID: e.run.ID, From: e.run.From, To: e.run.To, Secrets: e.o.Sealer, Knowledge: e.o.Knowledge, Digest: e.digest},
 		Pos: builtin.CallerPos(t), Thread: t, Host: e, Facts: e.run.Facts,
 		Made:     func(like func(*effect.Effect) bool) bool { return e.madeBefore(f, like) },
 		Emit:     func(b event.Body) { e.emit(f.path, b) },

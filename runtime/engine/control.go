@@ -127,7 +127,7 @@ func (e *Engine) withLeave(fs []gate.Finding, es []*effect.Effect) []gate.Findin
 		if f.Verdict != gate.Ask {
 			continue
 		}
-		if e.hasLeave(f, digestIn(es, f)) {
+		if e.hasLeave(f, e.digestIn(es, f)) {
 			out[i].Verdict = gate.Warn
 		}
 	}
@@ -135,10 +135,10 @@ func (e *Engine) withLeave(fs []gate.Finding, es []*effect.Effect) []gate.Findin
 }
 
 // digestIn is the digest of the effect that a finding is about.
-func digestIn(es []*effect.Effect, f gate.Finding) string {
+func (e *Engine) digestIn(es []*effect.Effect, f gate.Finding) string {
 	for _, ef := range es {
 		if ef.Ref.ID() == f.Ref.ID() {
-			return ef.Digest()
+			return e.digest(ef)
 		}
 	}
 	return ""

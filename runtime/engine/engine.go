@@ -137,6 +137,7 @@ type Engine struct {
 // Run begins a new run and carries it to its end. soft is cancelled by the
 // first interrupt, hard by the second.
 func Run(soft, hard context.Context, o Options) error {
+	o.Begin.Marked = true
 	e := newEngine(soft, hard, o)
 	release, held, err := e.lock()
 	if err != nil {
@@ -184,7 +185,7 @@ func newEngine(soft, hard context.Context, o Options) *Engine {
 	e := &Engine{o: o, soft: soft, hard: hard, ledger: newLedger(), view: cluster.View(o.Cluster), leave: map[string]bool{}, policies: map[string]FailurePolicy{}, began: o.Env.Clock.Now()}
 	e.run = gate.Run{
 		ID: o.Begin.Run, ClusterUID: o.Begin.ClusterUID, From: o.Begin.From, To: o.Begin.To,
-		Facts: &effect.Facts{}, Created: e.ledger.created, Scope: o.Scope, Policy: o.Policy, Knowledge: o.Knowledge, Plan: o.Plan, Rooms: &gate.Rooms{}, Schemas: o.Schemas, Metrics: o.Metrics, Pulse: &gate.Pulse{},
+		Facts: &effect.Facts{}, Created: e.ledger.created, Scope: o.Scope, Policy: o.Policy, Knowledge: o.Knowledge, Plan: o.Plan, Rooms: &gate.Rooms{}, Schemas: o.Schemas, Metrics: o.Metrics, Pulse: &gate.Pulse{}, Digest: e.digest,
 		Runbook: strings.TrimSpace(o.Begin.Runbook + " " + o.Begin.RunbookVersion), Context: o.Begin.Context,
 	}
 	if e.run.Policy == nil {

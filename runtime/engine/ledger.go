@@ -134,9 +134,9 @@ func (l *ledger) advance(path string, seq uint64) {
 }
 
 // effectKey identifies an effect within a run: by step path, verb, target and
-// digest, and by occurrence among equals; never by a global counter.
-func effectKey(step string, e *effect.Effect, occurrence int) string {
-	h := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%d", step, e.Digest(), occurrence))
+// digest (Engine.digest), and by occurrence among equals; never by a global counter.
+func effectKey(step, digest string, occurrence int) string {
+	h := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%d", step, digest, occurrence))
 	return hex.EncodeToString(h[:10])
 }
 

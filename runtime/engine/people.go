@@ -177,7 +177,7 @@ func (e *Engine) left(f *frame, by string, fs []gate.Finding, es []*effect.Effec
 		}
 		a := &journal.Approval{
 			Step: f.path, Message: x.Problem, Granted: true, By: by, Gate: string(x.Code),
-			Object: x.Ref.ID(), Effect: digestIn(es, x),
+			Object: x.Ref.ID(), Effect: e.digestIn(es, x),
 		}
 		if _, err := e.append(a); err != nil {
 			return false, err

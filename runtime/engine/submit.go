@@ -61,8 +61,8 @@ func (s *submitter) SubmitAll(ctx context.Context, es []*effect.Effect) ([]*effe
 	for i, ef := range es {
 		s.e.classify(s.spec, ef)
 		p := &pending{ef: ef}
-		digest := ef.Digest()
-		p.key = effectKey(s.f.path, ef, s.f.occurrence(digest))
+		digest := s.e.digest(ef)
+		p.key = effectKey(s.f.path, digest, s.f.occurrence(digest))
 		s.e.narrow(s.f, p)
 		p.rec = s.e.ledger.effects[p.key]
 		ps[i] = p

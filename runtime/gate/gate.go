@@ -157,6 +157,8 @@ type Run struct {
 	// Knowledge is what is known of Istio's releases; nil is what this rutter was
 	// built with.
 	Knowledge *knowledge.Base
+	// Digest is an effect's digest as the run's reviews have it; nil is Effect.Digest.
+	Digest func(*effect.Effect) string
 	// Rooms remembers the cluster's free resources for a moment; nil reads each
 	// time.
 	Rooms *Rooms

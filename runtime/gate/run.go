@@ -78,6 +78,14 @@ var backupCovers = &Gate{
 	},
 }
 
+// digestOf is an effect's digest as the run's reviews have it.
+func (r *Run) digestOf(e *effect.Effect) string {
+	if r.Digest == nil {
+		return e.Digest()
+	}
+	return r.Digest(e)
+}
+
 // takesContents: the deletion of a namespace, whose own backup or before-image
 // says nothing of what is in it.
 func takesContents(e *effect.Effect) bool {
@@ -98,7 +106,7 @@ var reviewed = &Gate{
 	Rationale: "An approval is given to what was shown. If the manifest changed since, nobody approved it.",
 	Source:    "DESIGN §3 and §8 ruling 6: holds for manifest writes, tag moves and relabelling",
 	Before: func(_ context.Context, _ cluster.Reader, run *Run, e *effect.Effect) ([]Finding, error) {
-		approved, diffed, other := run.Facts.Reviewed(e.Ref.ID(), e.Digest())
+		approved, diffed, other := run.Facts.Reviewed(e.Ref.ID(), run.digestOf(e))
 		switch {
 		case approved:
 			return nil, nil

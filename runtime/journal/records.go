@@ -114,6 +114,9 @@ type Begin struct {
 	Plan       string            `json:"plan,omitempty"`       // digest of the blob with the saved plan in force
 	// Key is the public age key to which the run's Secrets are sealed.
 	Key string `json:"key,omitempty"`
+	// Marked: the digests of effects on Secrets are keyed by it. Earlier journals
+	// have plain ones.
+	Marked bool `json:"marked,omitempty"`
 	// Lock is by what the process that began holds the mesh.
 	Lock *Lock `json:"lock,omitempty"`
 	// Invocation is what a later command needs to reach the same cluster and

@@ -99,10 +99,10 @@ func Show(c *builtin.Call, title string, p *effect.Plan, im Impact) (*Change, er
 	h := sha256.New()
 	for _, e := range p.Effects {
 		if IsMove(e) {
-			moves.Objects[e.Ref.ID()] = e.Digest()
+			moves.Objects[e.Ref.ID()] = c.Digest(e)
 			continue
 		}
-		fact.Objects[e.Ref.ID()] = e.Digest()
+		fact.Objects[e.Ref.ID()] = c.Digest(e)
 		ch.Effects = append(ch.Effects, string(e.Verb)+" "+e.Ref.String())
 		after := e.After
 		if after == nil && e.Verb != effect.Delete {
@@ -113,7 +113,7 @@ func Show(c *builtin.Call, title string, p *effect.Plan, im Impact) (*Change, er
 			return nil, err
 		}
 		b.WriteString(text)
-		fmt.Fprintf(h, "%s\x00%s\x00", e.Ref.ID(), e.Digest())
+		fmt.Fprintf(h, "%s\x00%s\x00", e.Ref.ID(), c.Digest(e))
 	}
 	for _, n := range p.Notes {
 		b.WriteString("# " + n + "\n")

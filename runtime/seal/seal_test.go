@@ -94,3 +94,33 @@ func TestKeyFile(t *testing.T) {
 		t.Errorf("damaged: got %v, want ErrKey without the key's text", err)
 	}
 }
+
+// Another process of the same state folder makes the same mark; another key, another
+// text and another about make another.
+func TestMark(t *testing.T) {
+	dir := t.TempDir()
+	mark := func(dir, about, text string) string {
+		t.Helper()
+		s, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err = s.To(s.Recipient()); err != nil {
+			t.Fatal(err)
+		}
+		m, err := s.Mark(about, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	own := mark(dir, "a", "bc")
+	if again := mark(dir, "a", "bc"); again != own {
+		t.Errorf("got %s, then %s", own, again)
+	}
+	for name, other := range map[string]string{"key": mark(t.TempDir(), "a", "bc"), "text": mark(dir, "a", "bd"), "about": mark(dir, "ab", "c")} {
+		if other == own {
+			t.Errorf("another %s has the same mark", name)
+		}
+	}
+}

@@ -1,0 +1,25 @@
+package seal
+
+import (
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+)
+
+// markScheme begins a digest that Mark made, and is what its key is derived for.
+const markScheme = "hmac-sha256"
+
+// Mark is a digest of text under a key that comes from the one of the state folder:
+// for what must be known again in a journal that others may read. The same text has
+// the same, of the same about; without the key nobody can try a guess on it.
+func (s *Sealer) Mark(about, text string) (string, error) {
+	key, err := hkdf.Key(sha256.New, []byte(s.id.String()), nil, "rutter "+markScheme, sha256.Size)
+	if err != nil {
+		return "", fmt.Errorf("%w: mark: %w", ErrKey, err)
+	}
+	h := hmac.New(sha256.New, key)
+	_, _ = fmt.Fprintf(h, "%d %s%s", len(about), about, text) // a hash takes everything
+	return markScheme + ":" + hex.EncodeToString(h.Sum(nil)), nil
+}

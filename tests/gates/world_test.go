@@ -108,6 +108,8 @@ type world struct {
 	client   *cluster.Client
 	policy   *gate.Policy
 	metrics  gate.Metrics
+	plan     gate.Conformance // in force; nil without one
+	journal  journal.Journal
 	locked   bool // the run takes the mesh's Lease
 	from, to string
 	leave    bool
@@ -196,13 +198,14 @@ func (w *world) run(script string) error {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.journal = log
 	decoders := map[string]value.Decoder{}
 	for _, d := range []map[string]value.Decoder{kube.Decoders(), backup.Decoders(), diff.Decoders(), restart.Decoders()} {
 		maps.Copy(decoders, d)
 	}
 	o := engine.Options{
 		Env: &env.Env{Clock: w.sim.Clock()}, Cluster: w.client, Journal: log, Builtins: set,
-		Codec: &value.Codec{Decoders: decoders}, Approver: w, Policy: w.policy, Metrics: w.metrics,
+		Codec: &value.Codec{Decoders: decoders}, Approver: w, Policy: w.policy, Metrics: w.metrics, Plan: w.plan,
 		Sink:  event.SinkFunc(func(e event.Event) { w.events = append(w.events, e) }),
 		Begin: journal.Begin{Run: "r1", Runbook: rb.Name, ClusterUID: uid, Context: "sim", From: w.from, To: w.to},
 		Scope: rb.Scope,

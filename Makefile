@@ -68,7 +68,6 @@ check: ## format, vet, staticcheck, gosec, and known vulnerabilities where their
 # GOGC: there is memory, and what runs is many short-lived processes on few processors.
 e2e: ## run rutter against a real kube-apiserver and a real istiod on loopback
 	$(GO) run ./tests/e2e/cmd/cluster build
-	.ci/prometheus bin/e2e
 	RUTTER_E2E_BUILT=1 GOGC=400 $(GOTEST) -tags e2e -count=1 -timeout 40m -v ./tests/e2e/... ./tests/conformance/requests ./tests/conformance/injection ./builtins/restart
 	$(GO) run ./tests/e2e/cmd/cluster leaks
 

@@ -82,7 +82,7 @@ func runPrecheck(c *builtin.Call, a *precheckArgs, target *semver.Version) (*pre
 	if err != nil {
 		return nil, err
 	}
-	found, err := lib.Precheck(c.Ctx, cr.ReadOnlyConfig(), lib.PrecheckOptions{Namespace: a.Namespace, From: oldestMinor(now)})
+	found, err := lib.Precheck(c.Ctx, cr.ReadOnlyConfig(), lib.PrecheckOptions{Namespace: a.Namespace, From: oldestMinor(now), Reader: c.Reader})
 	if err != nil {
 		return nil, err
 	}

@@ -202,17 +202,21 @@ func (a *app) twin(ctx context.Context, t *target, offline string, renderer *lib
 	if err != nil {
 		return nil, err
 	}
-	if a.env.Getenv("GOGC") == "" {
-		// A twin holds a whole cluster: garbage of half its size, not of all of
-		// it, is let come together, so that ten thousand pods fit into 1.5 GiB.
+	if a.env.Getenv("GOGC") == "" && a.env.Getenv("GOMEMLIMIT") == "" {
 		debug.SetGCPercent(twinGarbage)
+		debug.SetMemoryLimit(twinMemory)
 	}
 	return twin.New(ctx, c, o)
 }
 
-// twinGarbage is how much garbage comes together while there is a twin, in percent
-// of what is in use.
-const twinGarbage = 50
+// A twin holds a whole cluster: much garbage is let come together while there is
+// memory for it, and less from then on, so that ten thousand pods fit into 1.5 GiB
+// and the collector does not take half of the time before that. A larger twin
+// takes what it needs, and longer.
+const (
+	twinGarbage = 200               // percent of what is in use
+	twinMemory  = int64(1200 << 20) // bytes; a soft limit
+)
 
 // livingFrom is how a twin of a mesh lives on by itself, beginning now.
 func livingFrom(now time.Time) twin.Options {

@@ -20,6 +20,7 @@ import (
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
 	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/plain"
 )
 
 // roomsAge is how long what was read of nodes and pods is good for in live
@@ -34,12 +35,17 @@ type Rooms struct {
 	at   time.Time
 	seen *Seen
 	last *rooms
+	asks asked
 }
+
+// asked are the sums of requests that were made already, by the text of what they
+// sum: the pods of a cluster ask for few different things.
+type asked map[string]corev1.ResourceList
 
 // now reads nodes and pods: for a forecast once, live as often as roomsAge says.
 func (c *Rooms) now(ctx context.Context, r cluster.Reader, run *Run) (*rooms, error) {
 	if c == nil {
-		return readRooms(ctx, r)
+		return readRooms(ctx, r, asked{})
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -50,7 +56,10 @@ func (c *Rooms) now(ctx context.Context, r cluster.Reader, run *Run) (*rooms, er
 	if fresh {
 		return c.last, nil
 	}
-	got, err := readRooms(ctx, r)
+	if c.asks == nil {
+		c.asks = asked{}
+	}
+	got, err := readRooms(ctx, r, c.asks)
 	if err == nil {
 		c.last, c.at, c.seen = got, run.Now, run.Seen
 	}
@@ -72,7 +81,7 @@ type node struct {
 }
 
 // readRooms lists nodes and pods. Pods are paged, projected and dropped.
-func readRooms(ctx context.Context, r cluster.Reader) (*rooms, error) {
+func readRooms(ctx context.Context, r cluster.Reader, known asked) (*rooms, error) {
 	out := &rooms{sizes: map[string]corev1.ResourceList{}}
 	byName := map[string]*node{}
 	nodes, err := r.ResourceFor(ctx, schema.GroupVersionKind{Version: "v1", Kind: "Node"})
@@ -99,7 +108,7 @@ func readRooms(ctx context.Context, r cluster.Reader) (*rooms, error) {
 		if phase, _, err := unstructured.NestedString(o.Object, "status", "phase"); err == nil && (phase == "Succeeded" || phase == "Failed") {
 			return nil
 		}
-		asks, err := requestsOf(o.Object["spec"])
+		asks, err := known.of(o.Object["spec"])
 		if err != nil {
 			return fmt.Errorf("%s: %w", cluster.RefOf(o), err)
 		}
@@ -144,9 +153,35 @@ func (n *node) take(asks corev1.ResourceList) {
 	}
 }
 
+// mostAsked bounds what is remembered.
+const mostAsked = 4096
+
+// of is requestsOf of a spec. The answer is shared, and not to be changed.
+func (a asked) of(spec any) (corev1.ResourceList, error) {
+	small := requesting(spec)
+	text, err := plain.Encode(small)
+	if err != nil {
+		return nil, err
+	}
+	if asks, ok := a[string(text)]; ok {
+		return asks, nil
+	}
+	asks, err := summed(small)
+	if err == nil {
+		if len(a) >= mostAsked {
+			clear(a)
+		}
+		a[string(text)] = asks
+	}
+	return asks, err
+}
+
 // requestsOf sums the requests of a pod's spec as the scheduler does, sidecars
 // and init containers included, and counts the pod itself.
-func requestsOf(spec any) (corev1.ResourceList, error) {
+func requestsOf(spec any) (corev1.ResourceList, error) { return summed(requesting(spec)) }
+
+// requesting is what of a spec has to do with its requests.
+func requesting(spec any) map[string]any {
 	m, _ := spec.(map[string]any)
 	small := map[string]any{}
 	for _, key := range []string{"containers", "initContainers"} {
@@ -154,7 +189,7 @@ func requestsOf(spec any) (corev1.ResourceList, error) {
 		var out []any
 		for _, c := range list {
 			if c, ok := c.(map[string]any); ok {
-				out = append(out, map[string]any{"name": c["name"], "resources": c["resources"], "restartPolicy": c["restartPolicy"]})
+				out = append(out, map[string]any{"resources": c["resources"], "restartPolicy": c["restartPolicy"]})
 			}
 		}
 		if out != nil {
@@ -166,6 +201,10 @@ func requestsOf(spec any) (corev1.ResourceList, error) {
 			small[key] = m[key]
 		}
 	}
+	return small
+}
+
+func summed(small map[string]any) (corev1.ResourceList, error) {
 	pod := &corev1.Pod{}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(map[string]any{"spec": small}, pod); err != nil {
 		return nil, err

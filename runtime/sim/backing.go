@@ -246,6 +246,7 @@ func (b *backed) place(res *resource, at nsName, o *unstructured.Unstructured) {
 	}
 	k := objectKey{res.gr(), at.namespace, at.name}
 	b.share(o, nil)
+	b.shareField(o.Object, nil, "status") // what is written later is new each time
 	e := &entry{obj: o, rv: rv, unkept: true}
 	b.origin[k] = e
 	var prev *entry

@@ -23,10 +23,42 @@ type filter struct {
 }
 
 func (f filter) matches(e *entry) bool {
-	if f.labels != nil && !f.labels.Matches(labels.Set(e.obj.GetLabels())) {
+	if f.labels != nil && !f.labels.Matches(labelSet(metaMap(e.obj, "labels"))) {
 		return false
 	}
 	return f.fields == nil || f.fields.Matches(fieldSet{e.obj})
+}
+
+// labelSet reads an object's labels where they are.
+type labelSet map[string]any
+
+// Has implements labels.Labels.
+func (s labelSet) Has(name string) bool {
+	_, ok := s[name]
+	return ok
+}
+
+// Get implements labels.Labels.
+func (s labelSet) Get(name string) string {
+	v, _ := s.Lookup(name)
+	return v
+}
+
+// Lookup implements labels.Labels.
+func (s labelSet) Lookup(name string) (string, bool) {
+	v, ok := s[name]
+	if !ok {
+		return "", false
+	}
+	text, _ := v.(string)
+	return text, true
+}
+
+// metaMap is a map of an object's metadata as it is stored.
+func metaMap(o *unstructured.Unstructured, field string) map[string]any {
+	meta, _ := o.Object["metadata"].(map[string]any)
+	m, _ := meta[field].(map[string]any)
+	return m
 }
 
 // fieldSet reads an object's fields for a field selector.

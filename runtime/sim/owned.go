@@ -7,9 +7,24 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"rutter.dev/rutter/runtime/sim/kinds"
 )
+
+// Unowned are the resources that only controllers write. A twin leaves out who
+// owns their fields, which nothing that a rehearsal looks at: in a large cluster it
+// would be a third of each of them, and most of the work of writing it.
+func Unowned(gr schema.GroupResource) bool {
+	switch gr {
+	case grPods, grReplicaSets, grEndpoints, grSlices, grHistory, grNodes:
+		return true
+	}
+	return false
+}
+
+// unowned is whether managedFields of a resource are left out here.
+func (c *Cluster) unowned(gr schema.GroupResource) bool { return c.st.backed != nil && Unowned(gr) }
 
 // alikeMost bounds what is remembered of pods that are alike.
 const alikeMost = 4096

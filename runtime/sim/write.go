@@ -76,7 +76,10 @@ func (c *Cluster) create(gr schema.GroupResource, ns string, obj *unstructured.U
 	if o.managed != nil {
 		setMeta(obj, "managedFields", o.managed)
 	}
-	if !o.untracked {
+	switch {
+	case c.unowned(gr):
+		setMeta(obj, "managedFields", nil)
+	case !o.untracked:
 		if obj, err = c.trackNew(res, obj, o); err != nil {
 			return nil, err
 		}
@@ -185,6 +188,8 @@ func (c *Cluster) update(gr schema.GroupResource, ns, name string, o writeOption
 		return nil, err
 	}
 	switch {
+	case c.unowned(gr):
+		setMeta(next, "managedFields", nil)
 	case o.controller && o.subresource == "status":
 		c.trackStatus(cur, next, o)
 	case !o.untracked:

@@ -217,13 +217,9 @@ func (l *live) fetch(gvr schema.GroupVersionResource, namespace, name string) ([
 	}
 }
 
-// unowned are the kinds that only controllers write: who owns their fields is
-// nothing that a rehearsal looks at.
-var unowned = []string{"pods", "replicasets", "endpoints", "endpointslices", "controllerrevisions", "nodes"}
-
 // decode reads a list, and over what project drops of its items.
 func decode(gvr schema.GroupVersionResource, data []byte) (map[string]any, error) {
-	if slices.Contains(unowned, gvr.Resource) {
+	if sim.Unowned(gvr.GroupResource()) {
 		return plain.DecodeLean(data)
 	}
 	return plain.Decode(data)
@@ -231,7 +227,7 @@ func decode(gvr schema.GroupVersionResource, data []byte) (map[string]any, error
 
 // project drops of an object what no rehearsal looks at.
 func project(gvr schema.GroupVersionResource, m map[string]any) *unstructured.Unstructured {
-	if md, ok := m["metadata"].(map[string]any); ok && slices.Contains(unowned, gvr.Resource) {
+	if md, ok := m["metadata"].(map[string]any); ok && sim.Unowned(gvr.GroupResource()) {
 		delete(md, "managedFields")
 	}
 	return &unstructured.Unstructured{Object: m}

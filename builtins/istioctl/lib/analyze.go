@@ -30,7 +30,7 @@ type AnalyzeOptions struct {
 	// Files are Kubernetes objects (YAML) that are taken as if they had been
 	// applied over what the cluster has.
 	Files []File
-	// Timeout for the whole; zero means DefaultTimeout.
+	// Timeout is how long nothing may be heard of the cluster; zero means DefaultTimeout.
 	Timeout time.Duration
 }
 

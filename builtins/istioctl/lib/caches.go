@@ -15,6 +15,8 @@ import (
 // emptied when the session is closed.
 type caches struct {
 	informerfactory.InformerFactory
+	// lean gives an informer of its own for what need not be whole; nil for none.
+	lean func(schema.GroupVersionResource, kubetypes.InformerOptions) *lean
 
 	mu  sync.Mutex
 	all []cache.SharedIndexInformer
@@ -22,6 +24,11 @@ type caches struct {
 
 // InformerFor implements informerfactory.InformerFactory and remembers what it made.
 func (c *caches) InformerFor(r schema.GroupVersionResource, o kubetypes.InformerOptions, make informerfactory.NewInformerFunc) informerfactory.StartableInformer {
+	if c.lean != nil {
+		if l := c.lean(r, o); l != nil {
+			make = l.informer
+		}
+	}
 	return c.InformerFactory.InformerFor(r, o, func() cache.SharedIndexInformer {
 		i := make()
 		c.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -19,9 +20,13 @@ import (
 	"rutter.dev/rutter/runtime/cluster"
 )
 
-// DefaultTimeout bounds a precheck or an analysis when the caller names no
-// other time. Istio's informers retry a refused list for ever.
+// DefaultTimeout is how long a precheck or an analysis waits for the cluster to
+// say something more, when the caller names no other time. Istio's informers retry
+// a refused list for ever; what is long because the mesh is large goes on.
 const DefaultTimeout = 60 * time.Second
+
+// mostTimeouts bounds the whole.
+const mostTimeouts = 10
 
 // session is Istio's client for one call of this package. Istio's code takes
 // no context and leaves its watches running, so the session ends every request
@@ -31,6 +36,10 @@ type session struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	caches *caches // nil until there is a client
+	read   atomic.Pointer[cluster.Reader]
+
+	patience time.Duration
+	silence  *time.Timer // ends the session when it fires
 
 	mu   sync.Mutex
 	last error // of the last request that failed
@@ -75,11 +84,22 @@ func (s *session) Informers() informerfactory.InformerFactory { return s.caches 
 // long as the process lives, and would hold the caller's run with it.
 func (s *session) begin(ctx context.Context, timeout time.Duration) {
 	own := cluster.WithAsker(context.Background(), cluster.AskerOf(ctx))
-	limited, stop := context.WithTimeoutCause(own, timeout, fmt.Errorf("no result after %s", timeout))
+	most := mostTimeouts * timeout // watches of a busy cluster are never silent
+	limited, stop := context.WithTimeoutCause(own, most, fmt.Errorf("no result after %s", most))
 	s.ctx, s.cancel = context.WithCancelCause(limited)
 	context.AfterFunc(s.ctx, stop)
+	s.patience = timeout
+	s.silence = time.AfterFunc(timeout, func() { s.cancel(fmt.Errorf("nothing was heard for %s", timeout)) })
+	context.AfterFunc(s.ctx, func() { s.silence.Stop() })
 	unlink := context.AfterFunc(ctx, func() { s.cancel(context.Cause(ctx)) })
 	context.AfterFunc(s.ctx, func() { unlink() })
+}
+
+// heard begins the wait anew: the cluster has said something.
+func (s *session) heard() {
+	if s.silence.Stop() {
+		s.silence.Reset(s.patience)
+	}
 }
 
 // close ends the session's requests, and lets go of what they brought.
@@ -209,12 +229,30 @@ func (t *sessionTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		if isInformer(req) {
 			t.s.cancel(err) // it would be asked again until the timeout
 		}
+	case resp.StatusCode < http.StatusBadRequest:
+		t.s.heard()
+		resp.Body = &heardBody{resp.Body, t.s}
 	case req.URL.Query().Has("sendInitialEvents"):
 		// A server may refuse a list by watch; an ordinary list follows.
 	case resp.StatusCode >= http.StatusBadRequest && resp.StatusCode != http.StatusNotFound:
 		t.s.note(fmt.Errorf("%s %s: %s", req.Method, req.URL.Path, resp.Status))
 	}
 	return resp, err
+}
+
+// heardBody tells the session of what comes.
+type heardBody struct {
+	io.ReadCloser
+	s *session
+}
+
+// Read implements io.Reader.
+func (b *heardBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.s.heard()
+	}
+	return n, err
 }
 
 // isInformer tells a cache's list or watch from a request whose failure

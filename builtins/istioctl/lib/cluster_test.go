@@ -266,7 +266,7 @@ func TestPrecheckUnreachable(t *testing.T) {
 	s = newStub(t)
 	s.status = map[string]int{"/pods": 500}
 	_, err = Precheck(context.Background(), s.config(), PrecheckOptions{Timeout: 300 * time.Millisecond})
-	if err == nil || !strings.Contains(err.Error(), "no result after 300ms") || !strings.Contains(err.Error(), "/api/v1/pods") {
+	if err == nil || !strings.Contains(err.Error(), "nothing was heard for 300ms") || !strings.Contains(err.Error(), "/api/v1/pods") {
 		t.Errorf("failing list: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

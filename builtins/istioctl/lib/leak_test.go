@@ -15,6 +15,8 @@ import (
 
 	"istio.io/istio/pkg/kube/kclient"
 
+	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/env"
 	"rutter.dev/rutter/runtime/sim/mesh"
 )
 
@@ -31,11 +33,11 @@ func TestPrecheckLetsGoOfTheCluster(t *testing.T) {
 	spec := mesh.Default()
 	spec.Workloads = 2
 	c := simulated(t, NewInjector(), spec)
-	conn, caller := precheckOnce(t, c.Config())
+	conn, caller, reader := precheckOnce(t, c.Config(), c.Clock())
 	deadline := time.Now().Add(20 * time.Second)
-	for conn.Value() != nil || caller.Value() != nil {
+	for conn.Value() != nil || caller.Value() != nil || reader.Value() != nil {
 		if time.Now().After(deadline) {
-			t.Fatalf("after the precheck its connection is held: %t, its context: %t", conn.Value() != nil, caller.Value() != nil)
+			t.Fatalf("after the precheck its connection is held: %t, its context: %t, its reader: %t", conn.Value() != nil, caller.Value() != nil, reader.Value() != nil)
 		}
 		runtime.GC()
 		runtime.Gosched()
@@ -43,13 +45,17 @@ func TestPrecheckLetsGoOfTheCluster(t *testing.T) {
 }
 
 // precheckOnce runs a precheck and returns what may be collected afterwards.
-func precheckOnce(t *testing.T, rc *rest.Config) (weak.Pointer[held], weak.Pointer[held]) {
+func precheckOnce(t *testing.T, rc *rest.Config, clock env.Clock) (weak.Pointer[held], weak.Pointer[held], weak.Pointer[cluster.Client]) {
 	h, who := &held{rc.Transport}, &held{}
 	rc.Transport = h
-	if _, err := Precheck(context.WithValue(context.Background(), held{}, who), rc, PrecheckOptions{}); err != nil {
+	r, err := cluster.New(rc, "sim", clock, cluster.ClientOptions{})
+	if err != nil {
 		t.Fatal(err)
 	}
-	return weak.Make(h), weak.Make(who)
+	if _, err := Precheck(context.WithValue(context.Background(), held{}, who), rc, PrecheckOptions{Reader: r}); err != nil {
+		t.Fatal(err)
+	}
+	return weak.Make(h), weak.Make(who), weak.Make(r)
 }
 
 // Nor do they hold the pods of the mesh, which the client had in its cache.

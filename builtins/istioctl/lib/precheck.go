@@ -12,6 +12,8 @@ import (
 	"istio.io/istio/istioctl/pkg/cli"
 	"istio.io/istio/istioctl/pkg/precheck"
 	"istio.io/istio/pkg/kube"
+
+	"rutter.dev/rutter/runtime/cluster"
 )
 
 // IstioNamespace is where a mesh's control plane lives unless told otherwise.
@@ -28,7 +30,10 @@ type PrecheckOptions struct {
 	// From is the minor version ("1.21") that is upgraded from. The library
 	// looks at it for 1.21 and older only.
 	From string
-	// Timeout for the whole; zero means DefaultTimeout.
+	// Reader, if there is one, lists what is looked at for its annotations only:
+	// pods of a large mesh are not held whole, and a twin's not written out.
+	Reader cluster.Reader
+	// Timeout is how long nothing may be heard of the cluster; zero means DefaultTimeout.
 	Timeout time.Duration
 }
 
@@ -48,6 +53,9 @@ func Precheck(ctx context.Context, rc *rest.Config, opts PrecheckOptions) ([]Mes
 		return nil, fmt.Errorf("precheck: %w", err)
 	}
 	defer s.close()
+	if opts.Reader != nil {
+		s.readLean(opts.Reader)
+	}
 	out, err := runPrecheck(s, opts)
 	if stopped := s.err(); stopped != nil {
 		return nil, fmt.Errorf("precheck: %w", stopped)

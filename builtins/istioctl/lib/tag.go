@@ -22,7 +22,7 @@ type TagOptions struct {
 	Revision string // that it points at; "default" for the install without one
 	// IstioNamespace is the control plane's; empty means istio-system.
 	IstioNamespace string
-	// Timeout for the whole; zero means DefaultTimeout.
+	// Timeout is how long nothing may be heard of the cluster; zero means DefaultTimeout.
 	Timeout time.Duration
 }
 

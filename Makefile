@@ -10,9 +10,11 @@ GOTEST  ?= $(GO) test
 ISTIO   := builtins/istioctl|cmd/|tests
 
 .DEFAULT_GOAL := help
-# What is swept, and how many of its cases; 0 for all.
-SWEPT   := runbooks/istio/in-place_test.star --run '^test_small_mesh$$' --sweep
+# Which runbook is swept, how many of its cases (0 for all), and what picks them.
+RUNBOOK ?= in-place
 CASES   ?= 2000
+SEED    ?= 1
+SWEPT   = runbooks/istio/$(RUNBOOK)_test.star --run '^test_small_mesh$$' --sweep --seed $(SEED)
 # How long each fuzz target runs.
 FUZZTIME ?= 5m
 
@@ -52,7 +54,7 @@ fuzz: ## fuzz everything that parses, one target after another, each for FUZZTIM
 		done; \
 	done
 
-sweep: bin/rutter ## fault sweep of the in-place upgrade: every request failing, the host dying anywhere
+sweep: bin/rutter ## fault sweep of RUNBOOK (in-place): every request failing, the host dying anywhere; CASES, SEED
 	./bin/rutter test $(SWEPT) --cases $(CASES)
 
 race: ## run the tests under the race detector (packages that don't link Istio)

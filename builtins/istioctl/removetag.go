@@ -62,6 +62,9 @@ func planRemoveTag(c *builtin.Call, a *removeTagArgs) (*effect.Plan, error) {
 		return nil, err
 	}
 	i := slices.IndexFunc(tags, func(t mesh.Tag) bool { return t.Name == a.Tag })
+	if i < 0 && len(madeBefore(c, mesh.LabelTag, a.Tag)) > 0 {
+		return &effect.Plan{}, nil // it is gone since this step failed
+	}
 	if i < 0 {
 		e := diag.Usagef(subject, "there is no such revision tag")
 		var all []string

@@ -299,6 +299,53 @@ func TestUninstall(t *testing.T) {
 	}
 }
 
+// A step that failed once it had removed what a revision, or a tag, is known by
+// goes on when it begins anew: with what is left, and also when nothing is. One
+// that removed nothing of it is told that there is none.
+func TestUninstallIsTakenUp(t *testing.T) {
+	b := twoRevisions(t)
+	b.Must("istioctl.set_tag", positional("next"), text("revision", "default"))
+	sent(b)
+	for _, c := range []struct {
+		name string
+		call func() (any, error)
+	}{
+		{"istioctl.uninstall", func() (any, error) { return b.Call("istioctl.uninstall", nil, text("revision", canary)) }},
+		{"istioctl.remove_tag", func() (any, error) { return b.Call("istioctl.remove_tag", positional("next")) }},
+	} {
+		if _, err := c.call(); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		made := b.Sent
+		sent(b)
+		_, err := c.call()
+		refused(t, err, "there is no")
+		b.Made = made
+		account := cluster.Ref{Version: "v1", Kind: "ServiceAccount", Namespace: "istio-system", Name: "istiod-" + canary}
+		left := &cluster.Object{Object: map[string]any{"apiVersion": "v1", "kind": account.Kind}}
+		left.SetNamespace(account.Namespace)
+		left.SetName(account.Name)
+		left.SetLabels(map[string]string{"app": "istiod", "release": "istio", "app.kubernetes.io/part-of": "istio"})
+		if _, err := b.Client.Apply(t.Context(), left, cluster.ApplyOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.call(); err != nil {
+			t.Errorf("%s: taken up: %v", c.name, err)
+		}
+		want := []string{}
+		if c.name == "istioctl.uninstall" {
+			want = append(want, "delete ServiceAccount "+account.Name)
+		}
+		if got := sent(b); !slices.Equal(got, want) {
+			t.Errorf("%s: taken up, it sent %q, want %q", c.name, got, want)
+		}
+		if _, err := c.call(); err != nil {
+			t.Errorf("%s: with nothing left: %v", c.name, err)
+		}
+		b.Made, b.Sent = nil, nil
+	}
+}
+
 // point makes the default validation webhook call a Service.
 func point(t *testing.T, b *workbench.Bench, service string) {
 	t.Helper()

@@ -68,7 +68,11 @@ func planUninstall(c *builtin.Call, r *lib.Renderer, a *uninstallArgs) (*effect.
 		return nil, err
 	}
 	if _, ok := known[a.Revision]; !ok {
-		return nil, noRevision(subject, a.Revision, known)
+		begun := madeBefore(c, mesh.LabelRev, a.Revision)
+		if len(begun) == 0 {
+			return nil, noRevision(subject, a.Revision, known)
+		}
+		known[a.Revision] = namespaceOf(begun)
 	}
 	cr, err := configReader(c.Reader)
 	if err != nil {
@@ -101,6 +105,34 @@ func planUninstall(c *builtin.Call, r *lib.Renderer, a *uninstallArgs) (*effect.
 		p.Effects = append(p.Effects, e)
 	}
 	return p, unmixed(subject, p.Effects)
+}
+
+// madeBefore are the deletions that an earlier execution of this step made, before
+// it failed, of objects that a label says are of this revision or tag. With them
+// went what a revision or tag is known by, and the rest is to go all the same.
+func madeBefore(c *builtin.Call, label, name string) []*effect.Effect {
+	var out []*effect.Effect
+	if c.Made == nil {
+		return out
+	}
+	c.Made(func(e *effect.Effect) bool {
+		if e.Verb == effect.Delete && e.Before != nil && e.Before.GetLabels()[label] == name {
+			out = append(out, e)
+		}
+		return false // only looked at: a plan may be made more than once
+	})
+	return out
+}
+
+// namespaceOf is that of the control plane which was removed; istio-system where
+// there was none in this cluster.
+func namespaceOf(begun []*effect.Effect) string {
+	for _, e := range begun {
+		if e.Ref.Kind == "Deployment" {
+			return e.Ref.Namespace
+		}
+	}
+	return lib.IstioNamespace
 }
 
 // unlabelled are the objects of a revision that do not say so: accounts and

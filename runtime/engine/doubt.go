@@ -15,6 +15,8 @@ import (
 	"rutter.dev/rutter/runtime/event"
 	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/journal"
+	"rutter.dev/rutter/runtime/mesh"
+	"rutter.dev/rutter/runtime/plain"
 )
 
 // settleInDoubt looks, before a resumed run does anything, at every effect
@@ -107,14 +109,35 @@ func (e *Engine) lost(ctx context.Context, p *pending) (bool, error) {
 	if p.ef.Class == effect.Restart || p.ef.RestartsOnly() {
 		return false, nil // a pod template that moved on was rolled out all the same
 	}
-	again := *p.ef
+	again, err := yielding(p.ef, live)
+	if err != nil {
+		return false, err
+	}
 	again.UID = string(live.GetUID())
-	after, err := gate.Forecast(ctx, e.view, &again)
+	after, err := gate.Forecast(ctx, e.view, again)
 	if err != nil {
 		// The gate on dry-runs says why, with all that the others find.
 		return p.ef.Verb == effect.Apply, nil
 	}
 	return differ(live, after)
+}
+
+// yielding is ef without what a running istiod has taken over of its target since
+// it was made: that is no loss, and to make it again would be a conflict with istiod.
+func yielding(ef *effect.Effect, live *cluster.Object) (*effect.Effect, error) {
+	again := *ef
+	if ef.Verb != effect.Apply {
+		return &again, nil
+	}
+	obj, err := cluster.DecodeObject(ef.Body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: body: %w", ef.Ref, err)
+	}
+	if err := mesh.Yield(obj, live); err != nil {
+		return nil, err
+	}
+	again.Body, err = plain.Encode(obj.Object)
+	return &again, err
 }
 
 func differ(a, b *cluster.Object) (bool, error) {

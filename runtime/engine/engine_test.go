@@ -83,7 +83,7 @@ func (w *world) Leave(context.Context, []gate.Finding) (string, bool, error) {
 
 func (w *world) options() engine.Options {
 	w.t.Helper()
-	specs := append(append(core.Specs(), interp.Builtins()...), put, careless, ensure, many, drop, hide, alter, w.count())
+	specs := append(append(core.Specs(), interp.Builtins()...), put, careless, ensure, many, drop, hide, alter, validate, w.count())
 	set, err := builtin.NewSet(specs...)
 	if err != nil {
 		w.t.Fatal(err)

@@ -56,6 +56,38 @@ func objects(t *testing.T, js ...string) []*cluster.Object {
 	return out
 }
 
+// A step that is taken up again finds its istiod applied, and still coming up: the
+// call waits for it. Live it is judged again, and an istiod that was there before
+// this run is not taken for one that comes up.
+func TestWebhookOfWhatTheRunBrought(t *testing.T) {
+	a := injector("inject-a", "a", "", "Fail", "istiod-a", `"istio.io/rev":"a"`)
+	brought := strings.Replace(plane("istiod-a", 1, labelsA), `"labels":`, `"annotations":{"`+cluster.AnnotationRun+`":"this"},"labels":`, 1)
+	for name, c := range map[string]struct {
+		plane    string
+		forecast bool
+		awaits   bool
+		run      string
+		want     Verdict
+	}{
+		"taken up":          {brought, true, true, "this", Pass},
+		"live":              {brought, false, true, "this", Block},
+		"not waited for":    {brought, true, false, "this", Block},
+		"another run's":     {brought, true, true, "other", Block},
+		"there before":      {plane("istiod-a", 1, labelsA), true, true, "this", Block},
+		"behind another":    {strings.ReplaceAll(brought, `"istio.io/rev":"a"`, `"istio.io/rev":"b"`), true, true, "this", Block},
+		"scaled to nothing": {strings.Replace(brought, `"replicas":1`, `"replicas":0`, 1), true, true, "this", Block},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run := &Run{ID: c.run, Forecast: c.forecast, Policy: &Policy{}, Seen: &Seen{}}
+			if c.awaits {
+				run.Awaits = []cluster.Ref{cluster.RefOf(obj(t, c.plane))}
+			}
+			r := &fake{objects: objects(t, service("istiod-a", labelsA), istiodPod("a-1", labelsA, "False"), c.plane)}
+			judge(t, webhookSafe, r, run, applied(t, "", a), c.want)
+		})
+	}
+}
+
 func TestWebhookWritten(t *testing.T) {
 	a := injector("inject-a", "a", "", "Fail", "istiod-a", `"istio.io/rev":"a"`)
 	ready := []string{service("istiod-a", labelsA), istiodPod("a-1", labelsA, "True")}

@@ -12,6 +12,7 @@ import (
 
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
+	"rutter.dev/rutter/runtime/mesh"
 )
 
 var (
@@ -179,7 +180,35 @@ func (w world) behindOf(svc *cluster.Object, leaving func(pod *cluster.Object) b
 	for _, p := range w.run.Earlier {
 		out.brings = out.brings || w.run.Forecast && bringsPods(p, ref.Namespace, selector)
 	}
-	return out, nil
+	if out.ready+out.leave+out.gone == 0 && !out.brings {
+		out.brings, err = w.brought(ref.Namespace, selector)
+	}
+	return out, err
+}
+
+// brought reports whether this run has put a workload behind a selector in place
+// already, before its step failed, and the call that takes it up waits for it. Of
+// a workload that was there before nobody knows whether waiting helps.
+func (w world) brought(namespace string, selector labels.Selector) (bool, error) {
+	if !w.run.Forecast || w.run.ID == "" {
+		return false, nil
+	}
+	for _, ref := range w.run.Awaits {
+		if ref.Namespace != namespace || !hasPods(ref.Kind) {
+			continue
+		}
+		o, err := w.get(ref)
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", ref, err)
+		}
+		if o == nil || o.GetAnnotations()[cluster.AnnotationRun] != w.run.ID || replicas(o) == 0 {
+			continue
+		}
+		if selector.Matches(labels.Set(mesh.PodLabels(o))) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // slices counts the ready endpoints of a Service without selector, which

@@ -34,11 +34,15 @@ func (h *Host) carry(soft, hard context.Context, s Session, o engine.Options, ru
 	return &cp
 }
 
+// RollBackNow is the code of the question, put as one for leave, whether a run that
+// failed with on_failure = "ask" is to be rolled back at once.
+const RollBackNow gate.Code = "on_failure"
+
 // asked asks the operator whether to roll back. Nobody to ask means no: what
 // was approved beforehand was the way forward.
 func asked(ctx context.Context, s Session, step string) bool {
 	_, granted, err := s.Approver.Leave(ctx, []gate.Finding{{
-		Code: "on_failure", Verdict: gate.Ask, Problem: fmt.Sprintf("step %q failed; the run would be rolled back now", step),
+		Code: RollBackNow, Verdict: gate.Ask, Problem: fmt.Sprintf("step %q failed; the run would be rolled back now", step),
 	}})
 	return err == nil && granted
 }

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
-	"sigs.k8s.io/structured-merge-diff/v6/value"
 
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
@@ -130,7 +128,7 @@ func drop(v any, theirs, kept *fieldpath.Set, at fieldpath.Path, out *fieldpath.
 		}
 	}
 	for pe := range theirs.Children.All() {
-		child, set := find(v, pe)
+		child, set := cluster.Element(v, pe)
 		if child != nil {
 			set(drop(child, theirs.WithPrefix(pe), kept.WithPrefix(pe), append(slices.Clone(at), pe), out))
 		}
@@ -149,43 +147,11 @@ func without(v any, pe fieldpath.PathElement) (any, bool) {
 		delete(v, *pe.FieldName)
 		return v, found
 	case []any:
-		if i := index(v, pe); i >= 0 {
+		if i := cluster.ItemOf(v, pe); i >= 0 {
 			return slices.Delete(slices.Clone(v), i, i+1), true
 		}
 	}
 	return v, false
-}
-
-// find gives the element pe of v, and how to put another in its place.
-func find(v any, pe fieldpath.PathElement) (any, func(any)) {
-	switch v := v.(type) {
-	case map[string]any:
-		if pe.FieldName != nil {
-			return v[*pe.FieldName], func(n any) { v[*pe.FieldName] = n }
-		}
-	case []any:
-		if i := index(v, pe); i >= 0 {
-			return v[i], func(n any) { v[i] = n }
-		}
-	}
-	return nil, nil
-}
-
-// index finds an item of a list by what identifies it: its keys, its value or
-// its place.
-func index(list []any, pe fieldpath.PathElement) int {
-	switch {
-	case pe.Key != nil:
-		return slices.IndexFunc(list, func(item any) bool {
-			m, ok := item.(map[string]any)
-			return ok && !slices.ContainsFunc(*pe.Key, func(f value.Field) bool { return !reflect.DeepEqual(m[f.Name], f.Value.Unstructured()) })
-		})
-	case pe.Value != nil:
-		return slices.IndexFunc(list, func(item any) bool { return reflect.DeepEqual(item, (*pe.Value).Unstructured()) })
-	case pe.Index != nil && *pe.Index < len(list):
-		return *pe.Index
-	}
-	return -1
 }
 
 // effect is the move as an effect on live. The object's content stays; what the

@@ -13,6 +13,7 @@ import (
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
 	"rutter.dev/rutter/runtime/gate"
+	"rutter.dev/rutter/runtime/mesh"
 )
 
 // parallel bounds the requests that one plan has in flight; the client bounds
@@ -65,7 +66,7 @@ func Plan(ctx context.Context, r cluster.Reader, objs []*cluster.Object, o Optio
 		return nil, err
 	}
 	for i := range objs {
-		if err := yield(objs[i], live[i]); err != nil {
+		if err := mesh.Yield(objs[i], live[i]); err != nil {
 			return nil, err
 		}
 	}

@@ -74,7 +74,7 @@ func has(v any, p fieldpath.Path) bool {
 			}
 			v = next
 		case []any:
-			i := index(in, pe)
+			i := cluster.ItemOf(in, pe)
 			if i < 0 {
 				return false
 			}

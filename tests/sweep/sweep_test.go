@@ -118,6 +118,22 @@ step("roll", kube.patch, "deploy/a", ROLL, namespace = "default")
 step("rolled", kube.wait, "deploy/a", namespace = "default", timeout = "10m")
 step("delete", kube.delete, "cm/settings", namespace = "default")`
 
+// A run that asks what to do when it fails stays as it is: its case says whether it
+// is resumed or rolled back.
+func TestARunbookThatAsksWhenItFails(t *testing.T) {
+	body := strings.ReplaceAll(sound, `namespace = "default"`, `namespace = "default", on_failure = "ask"`)
+	rep, err := sweep.Run(context.Background(), subject(t, body), sweep.Options{Seed: 1, Cases: 60}, func(sweep.Result) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rep.Failed {
+		t.Errorf("%s (%s): %s", r.Case, r.What, strings.Join(r.Broken, "; "))
+	}
+	if rep.Stopped == 0 {
+		t.Errorf("%+v", rep)
+	}
+}
+
 // An even sample of the cases of a sound runbook holds, and each kind of case is
 // tried.
 func TestASoundRunbook(t *testing.T) {

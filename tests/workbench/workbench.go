@@ -10,6 +10,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -58,6 +59,7 @@ type Bench struct {
 	Run    builtin.RunInfo
 	Events []event.Body     // what builtins told the views
 	Sent   []*effect.Effect // what they submitted
+	Made   []*effect.Effect // what an earlier execution of the step made
 }
 
 // New makes a small upgraded-from mesh (Istio 1.30.3) and a bench for specs on it.
@@ -113,6 +115,7 @@ func (b *Bench) NewCall() *builtin.Call {
 	return &builtin.Call{
 		Ctx: context.Background(), Env: &env.Env{Clock: b.Sim.Clock()}, Reader: b.Client, Blobs: b.Blobs, Run: b.Run, Facts: &b.Facts,
 		Note: b.Facts.Add, Emit: func(e event.Body) { b.Events = append(b.Events, e) }, Progress: func(int, int, string) {},
+		Made: func(like func(*effect.Effect) bool) bool { return slices.ContainsFunc(b.Made, like) },
 	}
 }
 

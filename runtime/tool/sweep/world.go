@@ -240,6 +240,7 @@ func (w *world) held(i *journal.Intent) {
 type willing struct{ engine.Approver }
 
 // Leave implements engine.Approver.
-func (willing) Leave(context.Context, []gate.Finding) (string, bool, error) {
-	return "sweep", true, nil
+func (willing) Leave(_ context.Context, fs []gate.Finding) (string, bool, error) {
+	back := slices.ContainsFunc(fs, func(f gate.Finding) bool { return f.Code == host.RollBackNow })
+	return "sweep", !back, nil // whether a run is rolled back is for its case to say
 }

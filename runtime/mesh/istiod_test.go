@@ -1,4 +1,4 @@
-package manifest
+package mesh
 
 import (
 	"testing"
@@ -9,7 +9,9 @@ import (
 )
 
 func validator(kind, policy string, rest map[string]any) *cluster.Object {
-	o := object(kind, "admissionregistration.k8s.io/v1", "istio-validator-istio-system", nil)
+	o := &cluster.Object{Object: map[string]any{
+		"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": map[string]any{"name": "istio-validator-istio-system"},
+	}}
 	hook := map[string]any{"name": "rev.validation.istio.io", "failurePolicy": policy, "clientConfig": rest}
 	o.Object["webhooks"] = []any{hook, map[string]any{"name": "other.istio.io", "failurePolicy": policy}}
 	return o
@@ -35,7 +37,7 @@ func TestYield(t *testing.T) {
 				FieldsV1: metav1.NewFieldsV1(fields),
 			}})
 			want := validator(tc.kind, "Ignore", map[string]any{"caBundle": "", "url": "https://localhost"})
-			if err := yield(want, live); err != nil {
+			if err := Yield(want, live); err != nil {
 				t.Fatal(err)
 			}
 			hooks := want.Object["webhooks"].([]any)
@@ -55,7 +57,7 @@ func TestYield(t *testing.T) {
 
 func TestYieldKeepsWhatIsNotThereYet(t *testing.T) {
 	want := validator("ValidatingWebhookConfiguration", "Ignore", map[string]any{})
-	if err := yield(want, nil); err != nil {
+	if err := Yield(want, nil); err != nil {
 		t.Fatal(err)
 	}
 	if hook := want.Object["webhooks"].([]any)[0].(map[string]any); hook["failurePolicy"] != "Ignore" {

@@ -1,4 +1,4 @@
-package manifest
+package mesh
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -11,14 +11,14 @@ import (
 // its user agent (istio.io/istio, pkg/kube IstioUserAgent).
 const istiodManager = "pilot-discovery"
 
-// yield takes from the webhooks of want, which live is of, the fields that a
+// Yield takes from the webhooks of want, which live is of, the fields that a
 // running istiod keeps itself: the certificate with which it is called
 // (pkg/webhooks/webhookpatch.go), and the failure policy of validation, which
 // it raises to Fail once it has seen that validation works
 // (pkg/webhooks/validation/controller). A manifest only says what they are
 // before istiod is there. To apply that again would be a conflict with istiod
 // and, by force, would let invalid configuration in until istiod sets it anew.
-func yield(want, live *cluster.Object) error {
+func Yield(want, live *cluster.Object) error {
 	if live == nil || (want.GetKind() != "ValidatingWebhookConfiguration" && want.GetKind() != "MutatingWebhookConfiguration") {
 		return nil
 	}
@@ -32,7 +32,7 @@ func yield(want, live *cluster.Object) error {
 		}
 		var in any = want.Object
 		for _, pe := range p[:len(p)-1] {
-			in, _ = find(in, pe)
+			in, _ = cluster.Element(in, pe)
 		}
 		if m, ok := in.(map[string]any); ok && p[len(p)-1].FieldName != nil {
 			switch field := *p[len(p)-1].FieldName; field {

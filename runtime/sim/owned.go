@@ -12,9 +12,9 @@ import (
 	"rutter.dev/rutter/runtime/sim/kinds"
 )
 
-// Unowned are the resources that only controllers write. A twin leaves out who
-// owns their fields, which nothing that a rehearsal looks at: in a large cluster it
-// would be a third of each of them, and most of the work of writing it.
+// Unowned reports whether only controllers write a resource. A twin leaves out who
+// owns its fields: no rehearsal looks at that, and in a large cluster it would be a
+// third of each object and most of the work of writing it.
 func Unowned(gr schema.GroupResource) bool {
 	switch gr {
 	case grPods, grReplicaSets, grEndpoints, grSlices, grHistory, grNodes:

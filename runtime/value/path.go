@@ -14,8 +14,8 @@ import (
 // (`metadata.labels["app.kubernetes.io/name"]`). A key of the object itself
 // that equals the whole path wins, so labels.get("app.kubernetes.io/name")
 // works; what has a slash is never a path, so that labels.get("istio.io/rev") is
-// absent where there is a label istio. What is absent or null gives the default; a path through something
-// that is neither object nor list is an error.
+// absent where there is a label istio. What is absent or null gives the default; a
+// path through something that is neither object nor list is an error.
 func objectGet(_ *starlark.Thread, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	o := b.Receiver().(*Object)
 	var path string

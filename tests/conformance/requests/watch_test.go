@@ -7,8 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
+	"testing"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // eventPatience bounds the wait for a watch's next event, in real time.
@@ -74,15 +78,59 @@ func (w *watching) read() {
 	}
 }
 
-// next is the watch's next event; nil at its end.
+// next is the watch's next event; nil at its end. Bookmarks of progress are
+// passed over: the real server sends them by its own clock, so between which
+// events they come says nothing of it.
 func (w *watching) next(ctx context.Context) (map[string]any, error) {
 	ctx, cancel := context.WithTimeout(ctx, eventPatience)
 	defer cancel()
-	select {
-	case e := <-w.events:
-		return e, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	for {
+		select {
+		case e := <-w.events:
+			if !ofProgress(e) {
+				return e, nil
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// ofProgress says whether an event is a bookmark other than the one that ends
+// the initial events, which has a place of its own.
+func ofProgress(event map[string]any) bool {
+	if event["type"] != "BOOKMARK" {
+		return false
+	}
+	obj, _ := event["object"].(map[string]any)
+	annotations, _ := lookup(obj, "metadata.annotations").(map[string]any)
+	return annotations[metav1.InitialEventsAnnotationKey] == nil
+}
+
+// TestBookmarksOfProgress: a server that sends bookmarks among the events is
+// recorded as one that sends none, but for the one that ends the initial events.
+func TestBookmarksOfProgress(t *testing.T) {
+	stream := `{"type":"ADDED","object":{"metadata":{"name":"a"}}}
+{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"7"}}}
+{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"7","annotations":{"k8s.io/initial-events-end":"true"}}}}
+{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"8","annotations":{}}}}
+{"type":"ADDED","object":{"metadata":{"name":"end"}}}
+`
+	w := &watching{body: io.NopCloser(strings.NewReader(stream)), events: make(chan map[string]any, 10)}
+	w.read()
+	var got []string
+	for {
+		e, err := w.next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e == nil {
+			break
+		}
+		got = append(got, fmt.Sprint(e["type"]))
+	}
+	if want := []string{"ADDED", "BOOKMARK", "ADDED"}; !slices.Equal(got, want) {
+		t.Errorf("the events are %v; want %v", got, want)
 	}
 }
 

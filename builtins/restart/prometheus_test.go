@@ -4,6 +4,7 @@ package restart_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -22,6 +23,18 @@ import (
 	"rutter.dev/rutter/runtime/gate"
 	"rutter.dev/rutter/runtime/metrics"
 )
+
+// TestMain leaves out, unless -run says what is wanted, what needs no real Prometheus,
+// which runs without the tag e2e.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if flag.Lookup("test.run").Value.String() == "" {
+		if err := flag.Set("test.run", "^TestReal"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 // prometheus is a real server that scrapes one gauge every second.
 type prometheus struct {

@@ -16,6 +16,18 @@ import (
 
 var record = flag.Bool("record", false, "write the real decisions to testdata")
 
+// TestMain leaves out, unless -run says what is wanted, what needs no real istiod,
+// which runs without the tag e2e.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if flag.Lookup("test.run").Value.String() == "" {
+		if err := flag.Set("test.run", "^TestReal"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
+
 // TestRealDecisionsAsRecorded brings both control planes up for real and lets
 // every pod meet every namespace.
 func TestRealDecisionsAsRecorded(t *testing.T) {

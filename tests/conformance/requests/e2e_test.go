@@ -5,6 +5,7 @@ package requests
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -24,20 +25,25 @@ import (
 var record = flag.Bool("record", false, "write the real server's answers to testdata")
 
 // TestMain lets more cases run beside each other than there are processors:
-// they mostly wait for controllers.
+// they mostly wait for controllers. Unless -run says what is wanted, it leaves
+// out what needs no real server, which runs without the tag e2e.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "8"); err != nil {
+	err := flag.Set("test.parallel", "8")
+	if flag.Lookup("test.run").Value.String() == "" {
+		err = errors.Join(err, flag.Set("test.run", "^TestReal"))
+	}
+	if err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())
 }
 
 // TestRealAnswersAsRecorded sends every case to a real server, which has to
-// answer what is recorded; TestSimulatedAgainstRecorded then holds the
-// simulated cluster to it. It ends with the cases that have the cluster for
-// themselves: a server answers reads of the past from its cache, as long as few
-// writes have passed through that.
+// answer what is recorded; TestSimulatedAgainstRecorded holds the simulated
+// cluster to that. It ends with the cases that have the cluster for themselves:
+// a server answers reads of the past from its cache, as long as few writes have
+// passed through that.
 func TestRealAnswersAsRecorded(t *testing.T) {
 	tg, version := realServer(t)
 	var n tally

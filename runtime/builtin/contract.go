@@ -63,7 +63,7 @@ type Sealer interface {
 	Open(sealed []byte) ([]byte, error)
 	// Mark is a digest of text, of what about names, under the same keys: who has
 	// none of them can't try a guess on it.
-	Mark(about, text string) (string, error)
+	Mark(about, text string) string
 }
 
 // Call is one call of a builtin: everything that it may use. A Pure builtin

@@ -23,11 +23,7 @@ func (e *Engine) digest(ef *effect.Effect) string {
 	if e.o.Sealer != nil {
 		mark = e.o.Sealer.Mark
 	}
-	d, err := mark(fmt.Sprintf("%s %s", e.run.ID, ef.Ref.ID()), plain)
-	if err != nil { // never: both take any text
-		return "none: " + err.Error()
-	}
-	return d
+	return mark(fmt.Sprintf("%s %s", e.run.ID, ef.Ref.ID()), plain)
 }
 
 // sealEffect gives the effect as it may be journaled. Of a Secret, body,

@@ -48,12 +48,12 @@ const stretchCost = 13
 // Stretch is a digest of text that takes its time, so that whoever reads it can't
 // try a dictionary on what little of text he does not know. about is what it is of,
 // and no secret: of another the same text has another.
-func Stretch(about, text string) (string, error) {
+func Stretch(about, text string) string {
 	sum, err := scrypt.Key([]byte(text), []byte(about), 1<<stretchCost, blockSize, 1, sumSize)
 	if err != nil {
-		return "", err
+		panic("seal: scrypt refuses what it costs, which is constant: " + err.Error())
 	}
-	return commitScheme + ":" + hex.EncodeToString(sum), nil
+	return commitScheme + ":" + hex.EncodeToString(sum)
 }
 
 // Committed reports whether commitment was made of secret.

@@ -13,5 +13,5 @@ func Ephemeral() (*Sealer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKey, err)
 	}
-	return &Sealer{id: id}, nil
+	return sealerOf(id)
 }

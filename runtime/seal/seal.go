@@ -4,6 +4,8 @@ package seal
 
 import (
 	"bytes"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -22,8 +24,9 @@ const KeyFile = "age.key"
 // Sealer seals to one key, and to those of others, and opens what was sealed to
 // its own. It is immutable and safe for concurrent use.
 type Sealer struct {
-	id     *age.X25519Identity
-	others []age.Recipient
+	id      *age.X25519Identity
+	others  []age.Recipient
+	markKey []byte // see Mark
 }
 
 // ErrKey is wrapped by errors about the key itself.
@@ -42,8 +45,20 @@ func Open(dir string) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sealer{id: id}
+	s, err := sealerOf(id)
+	if err != nil {
+		return nil, err
+	}
 	return s, s.prove()
+}
+
+// sealerOf is a sealer to one key.
+func sealerOf(id *age.X25519Identity) (*Sealer, error) {
+	key, err := hkdf.Key(sha256.New, []byte(id.String()), nil, "rutter "+markScheme, sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the key of its marks: %w", ErrKey, err)
+	}
+	return &Sealer{id: id, markKey: key}, nil
 }
 
 func read(path string) (*age.X25519Identity, error) {
@@ -125,7 +140,7 @@ func (s *Sealer) Recipient() string { return s.id.Recipient().String() }
 // ("age1…"): whoever holds one of theirs opens it when this machine is gone. It
 // opens what s does.
 func (s *Sealer) To(recipients ...string) (*Sealer, error) {
-	out := &Sealer{id: s.id, others: slices.Clone(s.others)}
+	out := &Sealer{id: s.id, others: slices.Clone(s.others), markKey: s.markKey}
 	for _, text := range recipients {
 		r, err := age.ParseX25519Recipient(text)
 		if err != nil {

@@ -108,11 +108,7 @@ func TestMark(t *testing.T) {
 		if s, err = s.To(s.Recipient()); err != nil {
 			t.Fatal(err)
 		}
-		m, err := s.Mark(about, text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
+		return s.Mark(about, text)
 	}
 	own := mark(dir, "a", "bc")
 	if again := mark(dir, "a", "bc"); again != own {

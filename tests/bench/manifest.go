@@ -21,7 +21,7 @@ const (
 
 // manifests compares the plan of Istio's manifest with kubectl diff of it.
 func manifests(ctx context.Context, p *plane.Plane, rutter, kubectl string) (err error) {
-	objs, err := p.IstioManifest(ctx, "1.31.0")
+	objs, err := p.IstioManifest(ctx, "1.31.0", plane.DefaultProfile)
 	if err != nil {
 		return err
 	}

@@ -244,7 +244,7 @@ func withToken(t *testing.T, p *plane.Plane, ttl time.Duration) string {
 func TestInPlaceUpgradeThroughAnOutage(t *testing.T) {
 	parallel(t, 180*time.Second)
 	p := startPlane(t, plane.Options{FirstPort: 21400})
-	old, err := p.IstioManifest(t.Context(), "1.30.3")
+	old, err := p.IstioManifest(t.Context(), "1.30.3", plane.DefaultProfile)
 	if err != nil {
 		t.Fatal(err)
 	}

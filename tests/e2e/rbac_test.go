@@ -27,7 +27,7 @@ import (
 func TestTheRolesOfRutterRBAC(t *testing.T) {
 	parallel(t, 110*time.Second)
 	p := startPlane(t, plane.Options{FirstPort: besides(5)})
-	old, err := p.IstioManifest(t.Context(), "1.30.3")
+	old, err := p.IstioManifest(t.Context(), "1.30.3", plane.DefaultProfile)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,7 +66,7 @@ func TestRevisionCanary(t *testing.T) {
 // names are those of what the installation of 1.30.3 brought.
 func names(t *testing.T, p *plane.Plane) (all []string) {
 	t.Helper()
-	old, err := p.IstioManifest(t.Context(), "1.30.3")
+	old, err := p.IstioManifest(t.Context(), "1.30.3", plane.DefaultProfile)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,8 +67,10 @@ func proxyContainer(p *corev1.Pod) *corev1.Container {
 // pkg/model.NodeMetadata).
 func identity(p *corev1.Pod, c *corev1.Container) *corepb.Node {
 	kind := "sidecar"
-	if slices.Contains(c.Args, "router") {
-		kind = "router"
+	for _, k := range []string{"router", "waypoint"} {
+		if slices.Contains(c.Args, k) {
+			kind = k
+		}
 	}
 	labels := map[string]any{}
 	for k, v := range p.Labels {

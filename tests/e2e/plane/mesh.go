@@ -22,15 +22,20 @@ import (
 // linkedIstio is the Istio version whose code istiobox holds.
 const linkedIstio = "1.31.0"
 
-// Fixture is the path of the real manifest of an Istio version's default
-// profile, where one lies in ../shared beside the repository; ok is false
-// where none does.
-func Fixture(version string) (path string, ok bool) {
+// Installation profiles of Istio.
+const (
+	DefaultProfile = "default"
+	AmbientProfile = "ambient"
+)
+
+// Fixture is the path of the real manifest of an Istio version's profile, where
+// one lies in ../shared beside the repository; ok is false where none does.
+func Fixture(version, profile string) (path string, ok bool) {
 	root, err := Root()
 	if err != nil {
 		return "", false
 	}
-	path = filepath.Join(root, "..", "shared", "fixtures", "manifests", "istio-"+version+"-default.yaml")
+	path = filepath.Join(root, "..", "shared", "fixtures", "manifests", "istio-"+version+"-"+profile+".yaml")
 	_, err = os.Stat(path)
 	return path, err == nil
 }
@@ -48,28 +53,18 @@ func (p *Plane) Istioctl(ctx context.Context, args ...string) (string, error) {
 	return out.String(), nil
 }
 
-// IstioManifest is the manifest of an Istio version's default profile: the real
-// one where there is a Fixture; else the linked version's as istioctl renders
-// it, re-tagged for an older version (mesh.Retag).
-func (p *Plane) IstioManifest(ctx context.Context, version string) ([]*Object, error) {
-	if path, ok := Fixture(version); ok {
+// IstioManifest is the manifest of an Istio version's profile: the real one where
+// there is a Fixture; else the linked version's as istioctl renders it, re-tagged
+// for an older version (mesh.Retag).
+func (p *Plane) IstioManifest(ctx context.Context, version, profile string) ([]*Object, error) {
+	if path, ok := Fixture(version, profile); ok {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err
 		}
 		return Parse(text)
 	}
-	return p.RenderIstio(ctx, version, "")
-}
-
-// RenderIstio is the linked version's default profile as istioctl renders it
-// for a revision ("" is the default one), re-tagged for another version.
-func (p *Plane) RenderIstio(ctx context.Context, version, revision string) ([]*Object, error) {
-	args := []string{"manifest", "generate", "--set", "hub=docker.io/istio", "--set", "tag=" + linkedIstio}
-	if revision != "" {
-		args = append(args, "--revision", revision)
-	}
-	text, err := p.Istioctl(ctx, args...)
+	text, err := p.Istioctl(ctx, "manifest", "generate", "--set", "hub=docker.io/istio", "--set", "tag="+linkedIstio, "--set", "profile="+profile)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +73,44 @@ func (p *Plane) RenderIstio(ctx context.Context, version, revision string) ([]*O
 		return objs, err
 	}
 	return mesh.Retag(objs, linkedIstio, version), nil
+}
+
+// InstallGatewayAPI brings the standard definitions of the Gateway API, which no
+// profile of Istio has, of the version that Istio is built with.
+func (p *Plane) InstallGatewayAPI(ctx context.Context) error {
+	root, err := Root()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api")
+	cmd.Dir = root
+	dir, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("the Gateway API's module: %w", err)
+	}
+	files, err := filepath.Glob(filepath.Join(string(bytes.TrimSpace(dir)), "config", "crd", "standard", "gateway.networking.k8s.io_*.yaml"))
+	if err != nil {
+		return err
+	}
+	var all []*Object
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			return err
+		}
+		objs, err := Parse(text)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f, err)
+		}
+		all = append(all, slices.DeleteFunc(objs, func(o *Object) bool { return o.GetKind() != "CustomResourceDefinition" })...)
+	}
+	if len(all) == 0 {
+		return fmt.Errorf("%s: there are no definitions of the Gateway API", dir)
+	}
+	if err := p.Apply(ctx, "kubectl", all...); err != nil {
+		return err
+	}
+	return p.AwaitCRDs(ctx, all...)
 }
 
 // InstallIstio brings a manifest into the cluster as istioctl install of that

@@ -81,7 +81,7 @@ func up(ctx context.Context, dir string, port int, istio string) error {
 	}
 	fmt.Fprintf(os.Stderr, "a cluster with 3 nodes is up after %s; its logs are in %s\n", time.Since(began).Round(time.Second/10), dir)
 	if istio != "" {
-		objs, err := p.IstioManifest(ctx, istio)
+		objs, err := p.IstioManifest(ctx, istio, plane.DefaultProfile)
 		if err == nil {
 			err = p.InstallIstio(ctx, istio, objs)
 		}

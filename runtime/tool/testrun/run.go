@@ -39,7 +39,7 @@ var errKilled = errors.New("the host was killed")
 
 // run carries out t.run.
 func (t *test) run(th *starlark.Thread, a *runArgs) (starlark.Value, error) {
-	approver, err := approverOf(a.Approve, a.Leave)
+	approver, err := approverOf(th, a.Approve, a.Leave)
 	if err != nil {
 		return nil, fmt.Errorf("t.run: approve: %w", err)
 	}
@@ -87,10 +87,10 @@ func (t *test) run(th *starlark.Thread, a *runArgs) (starlark.Value, error) {
 		}
 		return t.suite.o.Host.Run(ctx, ctx, s, rb, params)
 	})
-	if out.status == string(journal.RunDone) {
+	if out.status == string(journal.RunDone) && approver.person == nil {
 		t.record(before, a, filepath.ToSlash(entry), policy, approver)
 	}
-	return out, ctxOf(th).Err()
+	return out, approver.person.failed(ctxOf(th).Err())
 }
 
 // resume carries out t.resume.
@@ -104,7 +104,7 @@ func (t *test) resume(th *starlark.Thread, a *resumeArgs) (starlark.Value, error
 	case before.resumed:
 		return nil, errors.New("t.resume: this result was resumed before; resume what that returned")
 	}
-	approver, err := approverOf(a.Approve, a.Leave)
+	approver, err := approverOf(th, a.Approve, a.Leave)
 	if err != nil {
 		return nil, fmt.Errorf("t.resume: approve: %w", err)
 	}
@@ -131,7 +131,7 @@ func (t *test) resume(th *starlark.Thread, a *resumeArgs) (starlark.Value, error
 		}
 		return t.suite.o.Host.ResumeWith(ctx, ctx, s, host.ResumeOptions{Recorded: true, Given: interp.Given{File: before.params}})
 	})
-	return out, ctxOf(th).Err()
+	return out, approver.person.failed(ctxOf(th).Err())
 }
 
 func (t *test) begin(disk *journal.MemFS, j journal.Journal, c *simulated, policy *gate.Policy, params map[string]any) *outcome {
@@ -210,62 +210,6 @@ func (o *outcome) begun() bool {
 	}
 	_, err = host.Begun(j)
 	return errors.Join(err, j.Close()) == nil
-}
-
-// approver answers as a test says.
-type approver struct {
-	by    []string
-	grant bool
-	leave string // who gives leave; "" for nobody
-	plain bool   // nobody in particular says yes, as with --yes
-}
-
-// Approve implements engine.Approver.
-func (a approver) Approve(context.Context, string, string, []string) (string, bool, error) {
-	return strings.Join(a.by, ", "), a.grant, nil
-}
-
-// Sign implements engine.Signatory. As with --yes, an answer without a name is
-// none where the policy wants names.
-func (a approver) Sign(context.Context, string, string, []gate.Approval, []string) ([]string, bool, error) {
-	if a.plain && a.grant {
-		return nil, true, nil
-	}
-	return a.by, a.grant, nil
-}
-
-// Leave implements engine.Approver. As with --yes, an answer to approve() is
-// none to a gate that asks.
-func (a approver) Leave(context.Context, []gate.Finding) (string, bool, error) {
-	if a.leave == "" {
-		return strings.Join(a.by, ", "), false, nil
-	}
-	return a.leave, true, nil
-}
-
-func approverOf(v starlark.Value, leave string) (approver, error) {
-	a := approver{by: []string{operator}, grant: true, leave: leave, plain: true}
-	switch v := v.(type) {
-	case nil, starlark.NoneType:
-		return a, nil
-	case starlark.Bool:
-		a.grant = bool(v)
-		return a, nil
-	case starlark.String:
-		a.by, a.plain = []string{string(v)}, false
-		return a, nil
-	case *starlark.List:
-		a.by, a.plain = nil, false
-		for e := range v.Elements() {
-			name, ok := starlark.AsString(e)
-			if !ok {
-				return a, fmt.Errorf("got a list with a %s, want names", e.Type())
-			}
-			a.by = append(a.by, name)
-		}
-		return a, nil
-	}
-	return a, fmt.Errorf("got %s, want True, False, a name or a list of names", v.Type())
 }
 
 // data is a Starlark value of what is certainly data.

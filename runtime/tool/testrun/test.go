@@ -76,7 +76,7 @@ type runArgs struct {
 	Runbook string         `star:"runbook,positional" doc:"File of the runbook, relative to the test file, or from the root with // in front."`
 	Cluster *simulated     `star:"cluster,required" doc:"Cluster from t.cluster() to run it on."`
 	Params  map[string]any `star:"params" doc:"Parameters by name."`
-	Approve starlark.Value `star:"approve" doc:"Answer to approve(): True (the default), False, the name of who approves, or a list of names."`
+	Approve starlark.Value `star:"approve" doc:"Answer to approve(): True (the default), False, the name of who approves, a list of names, or a function that is called with the message, may change the cluster as the person who is asked would, and returns one of these."`
 	Leave   string         `star:"leave" doc:"Name of the operator who gives leave where a gate asks; nobody without."`
 	Policy  starlark.Value `star:"policy" doc:"The organization's policy: from t.policy(), or a dict as rutter.yaml holds it."`
 	KillAt  int            `star:"kill_at" doc:"Kill the host right after the so many-th write or sync of the journal; 0 lets it live."`

@@ -115,17 +115,17 @@ func TestTestsThatPass(t *testing.T) {
 	o := options(t)
 	o.Update = *update
 	s, out := run(t, o, "suite/good_test.star")
-	if s.Err() != nil || s.Passed != 7 {
+	if s.Err() != nil || s.Passed != 9 {
 		t.Fatalf("%v\n%s", s.Err(), out)
 	}
-	if !strings.HasSuffix(out, "\n7 passed, 0 failed\n") {
+	if !strings.HasSuffix(out, "\n9 passed, 0 failed\n") {
 		t.Errorf("last line:\n%s", out)
 	}
 }
 
 func TestFailuresAreExplained(t *testing.T) {
 	s, out := run(t, options(t), "suite")
-	if s.Passed != 8 || s.Failed != 9 || len(s.Broken) != 1 {
+	if s.Passed != 10 || s.Failed != 9 || len(s.Broken) != 1 {
 		t.Fatalf("%d passed, %d failed, %d broken\n%s", s.Passed, s.Failed, len(s.Broken), out)
 	}
 	if got := diag.ExitCode(s.Err()); got != diag.Usage {
@@ -193,7 +193,7 @@ func TestMachineReports(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := report.Tests[0]
-	if report.Passed != 8 || report.Failed != 9 || first.OK || first.Failure.Line != 4 || first.Failure.File != "suite/bad_test.star" {
+	if report.Passed != 10 || report.Failed != 9 || first.OK || first.Failure.Line != 4 || first.Failure.File != "suite/bad_test.star" {
 		t.Errorf("%+v %+v", report, first.Failure)
 	}
 	if err := s.JUnit(&x); err != nil {
@@ -212,7 +212,7 @@ func TestMachineReports(t *testing.T) {
 	if err := xml.Unmarshal(x.Bytes(), &suites); err != nil {
 		t.Fatal(err)
 	}
-	if suites.Tests != 18 || suites.Failures != 9 || len(suites.Suites) != 3 || suites.Suites[0].Cases[0].Failure == nil {
+	if suites.Tests != 20 || suites.Failures != 9 || len(suites.Suites) != 3 || suites.Suites[0].Cases[0].Failure == nil {
 		t.Errorf("%s", x.String())
 	}
 }

@@ -2,6 +2,7 @@
 // prints ratios: absolute times of a shared machine mean little.
 //
 //	bench version RUTTER KUBECTL    start-up
+//	bench render  RUTTER ISTIOCTL   Istio's default profile
 //	bench scale   RUTTER KUBECTL    plans against a real API server
 //	bench up      RUTTER KUBECTL    leaves the server of scale running
 package main
@@ -26,20 +27,24 @@ func main() {
 	}
 }
 
+var errUsage = errors.New("usage: bench version|scale|up RUTTER KUBECTL, or bench render RUTTER ISTIOCTL")
+
 func run(ctx context.Context, args []string) error {
 	if len(args) != 3 {
-		return errors.New("usage: bench version|scale|up RUTTER KUBECTL")
+		return errUsage
 	}
 	rutter, kubectl := args[1], args[2]
 	switch args[0] {
 	case "version":
 		return startUp(ctx, rutter, kubectl)
+	case "render":
+		return render(ctx, rutter, kubectl)
 	case "scale":
 		return scale(ctx, rutter, kubectl)
 	case "up":
 		return leaveUp(ctx, rutter)
 	}
-	return errors.New("usage: bench version|scale|up RUTTER KUBECTL")
+	return errUsage
 }
 
 // startUp compares the shortest command of each.
@@ -47,6 +52,16 @@ func startUp(ctx context.Context, rutter, kubectl string) error {
 	return compare(pairs, 0, "rutter version / kubectl version --client",
 		func() (cost, error) { return spend(ctx, nil, rutter, "version") },
 		func() (cost, error) { return spend(ctx, nil, kubectl, "version", "--client") })
+}
+
+// maxRender is what rutter's render of the default profile may take of istioctl's.
+const maxRender = 1.1
+
+// render compares the manifest of Istio's default profile.
+func render(ctx context.Context, rutter, istioctl string) error {
+	return compare(pairs, maxRender, "rutter istioctl manifest generate / istioctl manifest generate",
+		func() (cost, error) { return spend(ctx, nil, rutter, "istioctl", "manifest", "generate") },
+		func() (cost, error) { return spend(ctx, nil, istioctl, "manifest", "generate") })
 }
 
 // compare runs two commands in turn, n times after a warm-up, and prints the

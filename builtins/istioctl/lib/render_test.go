@@ -258,3 +258,21 @@ func BenchmarkRender(b *testing.B) {
 		mustRender(b, NewRenderer(""), RenderOptions{})
 	}
 }
+
+// BenchmarkRenderAgain renders what was rendered: by the same process, and by
+// another one from the cache on disk.
+func BenchmarkRenderAgain(b *testing.B) {
+	dir := b.TempDir()
+	r := NewRenderer(dir)
+	mustRender(b, r, RenderOptions{})
+	b.Run("memory", func(b *testing.B) {
+		for b.Loop() {
+			mustRender(b, r, RenderOptions{})
+		}
+	})
+	b.Run("disk", func(b *testing.B) {
+		for b.Loop() {
+			mustRender(b, NewRenderer(dir), RenderOptions{})
+		}
+	})
+}

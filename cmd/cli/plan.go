@@ -222,7 +222,7 @@ const (
 func livingFrom(now time.Time) twin.Options {
 	istiods := mesh.NewIstiods()
 	return twin.Options{
-		Controllers: append(controllers.All(), istiods.Controllers()...), Injector: lib.NewInjector(), Now: now, Connector: mesh.NewAnswers(istiods, nil),
+		Controllers: append(controllers.All(), istiods.Controllers()...), Injector: lib.NewInjector(), Now: now, Connector: mesh.NewAnswers(istiods, nil).Assuming(),
 	}
 }
 

@@ -33,10 +33,15 @@ type Probe struct {
 	Host string
 }
 
+// HeaderAssumed marks an answer of a twin that says nothing of what the real
+// cluster would answer: what routes, applications and hosts outside of it do.
+const HeaderAssumed = "Rutter-Assumed"
+
 // ProbeAnswer is what came back. A redirect is not followed.
 type ProbeAnswer struct {
-	Status int
-	Body   []byte
+	Status  int
+	Body    []byte
+	Assumed bool // see HeaderAssumed
 }
 
 // String is the probe in words: "GET service/web in shop port 80 /".
@@ -106,7 +111,7 @@ func (c *Client) Probe(ctx context.Context, p Probe) (*ProbeAnswer, error) {
 	if st := ownWords(resp, body); st != nil {
 		return nil, fail(&apierrors.StatusError{ErrStatus: *st})
 	}
-	return &ProbeAnswer{Status: resp.StatusCode, Body: body}, nil
+	return &ProbeAnswer{Status: resp.StatusCode, Body: body, Assumed: resp.Header.Get(HeaderAssumed) != ""}, nil
 }
 
 // ownWords is the API server's own refusal; nil where the answer is that of

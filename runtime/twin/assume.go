@@ -91,6 +91,6 @@ func (t *Twin) connector(next sim.Connector) sim.Connector {
 
 // Connect implements sim.Connector.
 func (a assumed) Connect(w http.ResponseWriter, r *http.Request, to sim.Connection) {
-	a.said.say(Assumption{Code: NotCalled, Subject: "gateways, proxies and istiods", Text: "are taken to answer probes as simulated ones do: nothing is sent to them"})
+	a.said.say(Assumption{Code: NotCalled, Subject: "gateways, proxies and istiods", Text: "are taken to answer probes as simulated ones do, and for the hosts of gateways as is expected: nothing is sent to them"})
 	a.next.Connect(w, r, to)
 }

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/sim"
 )
 
@@ -36,6 +37,7 @@ const (
 type Answers struct {
 	istiods *Istiods
 	next    sim.Connector
+	assume  bool // see Assuming
 }
 
 // NewAnswers makes the answers of the meshes that the istiods serve. What is
@@ -44,11 +46,19 @@ func NewAnswers(istiods *Istiods, next sim.Connector) *Answers {
 	return &Answers{istiods: istiods, next: next}
 }
 
+// Assuming makes them the answers in a twin: those for hosts of gateways are
+// marked as assumed (cluster.HeaderAssumed), since the twin knows neither all
+// that routes can say nor what the applications behind them do.
+func (a *Answers) Assuming() *Answers {
+	return &Answers{istiods: a.istiods, next: a.next, assume: true}
+}
+
 // answer is what a port gave; refusal is why there is nothing.
 type answer struct {
 	status  int
 	body    string
 	refusal string
+	routed  bool // it came from a gateway's routes
 }
 
 var errRefused = answer{refusal: "connection refused"}
@@ -74,6 +84,9 @@ func (a *Answers) Connect(w http.ResponseWriter, r *http.Request, to sim.Connect
 		}
 		send(w, "application/json", http.StatusServiceUnavailable, b)
 	default:
+		if out.routed && a.assume {
+			w.Header().Set(cluster.HeaderAssumed, "true")
+		}
 		send(w, "text/plain; charset=utf-8", out.status, []byte(out.body))
 	}
 }
@@ -119,6 +132,7 @@ func (a *Answers) ask(v sim.View, to sim.Connection, host string) (answer, bool)
 	if status, err := strconv.Atoi(steered); err == nil && out.refusal == "" {
 		out = answer{status: status, body: "simulated\n"}
 	}
+	out.routed = true
 	return out, true
 }
 

@@ -61,11 +61,12 @@ type answer struct {
 	routed  bool // it came from a gateway's routes
 }
 
-var errRefused = answer{refusal: "connection refused"}
+// refused is what a port gives on which nothing listens.
+var refused = answer{refusal: "connection refused"}
 
 // Connect implements sim.Connector.
 func (a *Answers) Connect(w http.ResponseWriter, r *http.Request, to sim.Connection) {
-	out, known := errRefused, false
+	out, known := refused, false
 	if to.Subresource == "proxy" && r.Method == http.MethodGet && to.Scheme != "https" {
 		to.View(func(v sim.View) { out, known = a.ask(v, to, hostOf(r)) })
 	}
@@ -113,9 +114,9 @@ func (a *Answers) ask(v sim.View, to sim.Connection, host string) (answer, bool)
 	istiod := pod.GetLabels()["app"] == "istiod" && to.Port == portMonitoring && strings.Trim(to.Path, "/") == "metrics"
 	switch {
 	case !istiod && !proxied:
-		return errRefused, false
+		return refused, false
 	case steered == "refused":
-		return errRefused, true
+		return refused, true
 	case istiod:
 		return a.istiodMetrics(v, pod), true
 	case to.Port == portStatus:
@@ -126,7 +127,7 @@ func (a *Answers) ask(v sim.View, to sim.Connection, host string) (answer, bool)
 	case to.Port == portStats, to.Port == portEnvoyStats:
 		return a.stats(v, pod, proxy), true
 	case proxy.Type != TypeRouter:
-		return errRefused, false
+		return refused, false
 	}
 	out := gatewayAnswer(v, pod, to.Port, host)
 	if status, err := strconv.Atoi(steered); err == nil && out.refusal == "" {
@@ -149,7 +150,7 @@ func gatewayAnswer(v sim.View, pod *unstructured.Unstructured, port int, host st
 	if gw := pod.GetLabels()[labelGatewayName]; gw != "" {
 		return listenerAnswer(v, v.Get(grGateways, pod.GetNamespace(), gw), ports, host)
 	}
-	out := errRefused
+	out := refused
 	for _, gw := range v.List(grIstioGateways, "") {
 		selector, _, _ := unstructured.NestedStringMap(gw.Object, "spec", "selector")
 		if !selects(selector, pod) {
@@ -194,20 +195,17 @@ func servicePorts(v sim.View, pod *unstructured.Unstructured, port int) []int {
 		list, _, _ := unstructured.NestedSlice(svc.Object, "spec", "ports")
 		for _, x := range list {
 			p, _ := x.(object)
-			if number, ok := p["port"].(int64); ok && fmt.Sprint(first(fmt.Sprint(orNil(p["targetPort"])), fmt.Sprint(number))) == strconv.Itoa(port) {
+			number, _ := p["port"].(int64)
+			target, given := p["targetPort"].(int64) // gateways have numbers, no names
+			if !given {
+				target = number
+			}
+			if int(target) == port {
 				out = append(out, int(number))
 			}
 		}
 	}
 	return out
-}
-
-// orNil is "" for what is not there.
-func orNil(x any) any {
-	if x == nil {
-		return ""
-	}
-	return x
 }
 
 func selects(selector map[string]string, pod *unstructured.Unstructured) bool {
@@ -275,10 +273,10 @@ func destination(vs *unstructured.Unstructured) string {
 // listenerAnswer is that of a Gateway of the Gateway API.
 func listenerAnswer(v sim.View, gw *unstructured.Unstructured, ports []int, host string) answer {
 	if gw == nil {
-		return errRefused
+		return refused
 	}
 	listeners, _, _ := unstructured.NestedSlice(gw.Object, "spec", "listeners")
-	out := errRefused
+	out := refused
 	for _, x := range listeners {
 		l, _ := x.(object)
 		if number, _ := l["port"].(int64); !slices.Contains(ports, int(number)) {

@@ -27,7 +27,7 @@ var (
 // istiodMetrics is the /metrics of the istiod in a pod.
 func (a *Answers) istiodMetrics(v sim.View, pod *unstructured.Unstructured) answer {
 	if !podReady(pod) {
-		return errRefused
+		return refused
 	}
 	return answer{status: http.StatusOK, body: a.istiods.Metrics(v, pod)}
 }
@@ -91,7 +91,7 @@ func planeVersion(pod *unstructured.Unstructured) string {
 func (a *Answers) stats(v sim.View, pod *unstructured.Unstructured, p Proxy) answer {
 	state, rejected := 0, 0
 	if !podReady(pod) {
-		state = 2 // PRE_INITIALIZING … INITIALIZING of envoy.admin.v3.ServerInfo.State
+		state = 2 // PRE_INITIALIZING (envoy.admin.v3.ServerInfo.State)
 	}
 	for _, w := range a.istiods.watched(v.Now(), pod, p) {
 		if w.State == Refused {

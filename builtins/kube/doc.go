@@ -11,7 +11,7 @@ import (
 // Specs lists the module's builtins.
 func Specs() []*builtin.Spec {
 	return []*builtin.Spec{
-		getSpec(), listSpec(), existsSpec(), versionSpec(), canISpec(), logsSpec(), eventsSpec(), describeSpec(), waitSpec(),
+		getSpec(), listSpec(), existsSpec(), versionSpec(), canISpec(), logsSpec(), eventsSpec(), describeSpec(), waitSpec(), probeSpec(),
 		applySpec(), patchSpec(), labelSpec(), diffLabelSpec(), deleteSpec(), evictSpec(),
 	}
 }

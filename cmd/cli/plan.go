@@ -220,7 +220,10 @@ const (
 
 // livingFrom is how a twin of a mesh lives on by itself, beginning now.
 func livingFrom(now time.Time) twin.Options {
-	return twin.Options{Controllers: append(controllers.All(), mesh.NewIstiods().Controllers()...), Injector: lib.NewInjector(), Now: now}
+	istiods := mesh.NewIstiods()
+	return twin.Options{
+		Controllers: append(controllers.All(), istiods.Controllers()...), Injector: lib.NewInjector(), Now: now, Connector: mesh.NewAnswers(istiods, nil).Assuming(),
+	}
 }
 
 // planned is a client of the cluster to be rehearsed on; for --sim, one in

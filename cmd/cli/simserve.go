@@ -104,7 +104,7 @@ func (a *app) simServe(ctx context.Context, f *serveFlags, spec string) error {
 		return errors.Join(err, l.Close())
 	}
 	defer func() { _ = pods.Close() }() // all that can fail is that it ended before
-	c.OnConnect(streams.New(pods))
+	c.OnConnect(mesh.NewAnswers(istiods, streams.New(pods)))
 	if err := a.announce(c, l.Addr().String(), note, f.kubeconfig); err != nil {
 		return errors.Join(err, l.Close())
 	}

@@ -31,7 +31,7 @@ func (a *app) simulate(ctx context.Context, spec, path string, renderer *lib.Ren
 	if err := lib.Setup(); err != nil { // or the injector would log to stdout
 		return nil, "", err
 	}
-	opts := sim.Options{Controllers: append(controllers.All(), istiods.Controllers()...), Injector: lib.NewInjector()}
+	opts := sim.Options{Controllers: append(controllers.All(), istiods.Controllers()...), Injector: lib.NewInjector(), Connector: mesh.NewAnswers(istiods, nil)}
 	for _, f := range tune {
 		f(&opts)
 	}

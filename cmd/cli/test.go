@@ -105,11 +105,12 @@ func (a *app) test(ctx context.Context, f *testFlags, paths []string) error {
 		Host: h, Root: moduleRoot, Open: a.moduleLoader(h), Sealer: sealer, Clock: a.env.Clock, Workdir: a.env.Workdir, Select: sel, Update: f.update,
 		View: func(w io.Writer) event.Sink { return view.NewPlain(w, view.Options{}) },
 		NewSim: func(ctx context.Context, spec testrun.SimSpec) (*sim.Cluster, error) {
-			all := append(controllers.All(), mesh.NewIstiods().Controllers()...)
+			istiods := mesh.NewIstiods()
+			all := append(controllers.All(), istiods.Controllers()...)
 			if f.sweep.on {
 				all = append(all, sweep.Auditor())
 			}
-			return a.testSim(ctx, spec, renderer, all)
+			return a.testSim(ctx, spec, renderer, all, mesh.NewAnswers(istiods, nil))
 		},
 	}
 	if f.sweep.on {
@@ -188,8 +189,8 @@ func (a *app) paint(attr color.Attribute) func(string) string {
 // testSim makes the cluster that a test starts from. A mesh is always made of
 // the re-tagged manifest, so that golden files are the same on every machine
 // (DESIGN §8 ruling 13).
-func (a *app) testSim(ctx context.Context, spec testrun.SimSpec, renderer *lib.Renderer, all []sim.Controller) (*sim.Cluster, error) {
-	opts := sim.Options{Controllers: all, Injector: lib.NewInjector(), KubernetesVersion: spec.Kubernetes}
+func (a *app) testSim(ctx context.Context, spec testrun.SimSpec, renderer *lib.Renderer, all []sim.Controller, answers sim.Connector) (*sim.Cluster, error) {
+	opts := sim.Options{Controllers: all, Connector: answers, Injector: lib.NewInjector(), KubernetesVersion: spec.Kubernetes}
 	if spec.Mesh == "" {
 		return sim.New(opts)
 	}

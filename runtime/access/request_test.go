@@ -38,6 +38,10 @@ func TestRead(t *testing.T) {
 	}{
 		{name: "get", method: "GET", target: "/apis/apps/v1/namespaces/shop/deployments/web", want: []Permission{deploy("get", "shop", "web")}},
 		{name: "head is get", method: "HEAD", target: "/apis/apps/v1/namespaces/shop/deployments/web", want: []Permission{deploy("get", "shop", "web")}},
+		{
+			name: "a probe", method: "GET", target: "/api/v1/namespaces/istio-system/services/gw:80/proxy/healthz?deep=1",
+			want: []Permission{{Verb: "get", Resource: "services/proxy", Namespace: "istio-system", Name: "gw:80"}},
+		},
 		{name: "list in a namespace", method: "GET", target: "/apis/apps/v1/namespaces/shop/deployments?limit=500", want: []Permission{deploy("list", "shop", "")}},
 		{name: "list everywhere", method: "GET", target: "/apis/apps/v1/deployments", want: []Permission{deploy("list", "", "")}},
 		{name: "list of one", method: "GET", target: "/apis/apps/v1/namespaces/shop/deployments?fieldSelector=metadata.name%3Dweb", want: []Permission{deploy("list", "shop", "web")}},

@@ -163,6 +163,11 @@ type Reader interface {
 	// CanI asks the authorizer about each question; one answer each, with the reason.
 	CanI(ctx context.Context, q ...Access) ([]bool, error)
 	Logs(ctx context.Context, namespace, pod, container string, tail int64, previous bool) (string, error)
+	// Probe has the API server send one GET to what listens in a pod or behind a
+	// Service. Whatever came back from there is an answer, a 503 too. Where
+	// nobody answered the API server, the error is ErrUnreachable and has its
+	// Code; ErrUnreachable without one is the API server itself.
+	Probe(ctx context.Context, p Probe) (*ProbeAnswer, error)
 	// WaitFor calls done with the present state of each ref (nil for an absent
 	// object) whenever it may have changed, until done returns true, its error,
 	// ctx's error, or timeout (ErrTimeout). It watches on a real clock and

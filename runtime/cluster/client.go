@@ -55,6 +55,7 @@ type Client struct {
 	dyn  dynamic.Interface
 	meta metadata.Interface
 	disc *discovery.DiscoveryClient
+	http http.RoundTripper // under all of them
 	api  catalogue
 
 	uidMu sync.Mutex
@@ -113,6 +114,7 @@ func (c *Client) connect() error {
 	if c.disc, err = discovery.NewDiscoveryClientForConfigAndClient(c.config, hc); err != nil {
 		return err
 	}
+	c.http = hc.Transport
 	c.api.load = c.disc.ServerGroupsAndResources
 	return nil
 }

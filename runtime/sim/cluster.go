@@ -43,6 +43,9 @@ type Options struct {
 	// MaxRequests bounds the request log; zero means 100,000. When it is full
 	// the older half is dropped.
 	MaxRequests int
+	// Connector answers connections to pods, in clones too, until OnConnect sets
+	// another; without one they are refused.
+	Connector Connector
 	// Backing makes the cluster a twin of the one behind it, which serves
 	// Served. It has no objects of its own then.
 	Backing Backing
@@ -152,7 +155,7 @@ func newCluster(opts Options) (*Cluster, error) {
 	c := &Cluster{
 		opts: opts, st: newStore(), reg: newRegistry(), now: opts.Clock0.UTC().Truncate(time.Second),
 		watchers: map[*watcher]bool{}, managers: map[managerKey]*managedfields.FieldManager{}, alike: map[string]map[string]any{}, blanks: map[schema.GroupVersionKind]map[string]any{},
-		webhooks: map[schema.GroupResource][]*webhook{}, defs: &definitions{},
+		webhooks: map[schema.GroupResource][]*webhook{}, defs: &definitions{}, connector: opts.Connector,
 	}
 	c.sched.init(opts.Controllers)
 	if opts.Backing != nil {

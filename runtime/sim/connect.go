@@ -34,6 +34,8 @@ type Connection struct {
 	Scheme string
 	Port   int
 	Path   string
+	// View reads the cluster that the pod is in: a connector may serve several.
+	View func(func(View))
 }
 
 // View is what may be read of a cluster, at one instant. What it returns is
@@ -94,7 +96,7 @@ func (c *Cluster) connect(w http.ResponseWriter, r *http.Request, q *query, body
 
 // connection finds the pod that is meant. The lock is held.
 func (c *Cluster) connection(r *http.Request, q *query) (Connection, error) {
-	to := Connection{Subresource: q.subresource}
+	to := Connection{Subresource: q.subresource, View: c.View}
 	name, port := q.name, ""
 	if q.subresource == "proxy" {
 		var valid bool

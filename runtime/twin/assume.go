@@ -2,10 +2,13 @@ package twin
 
 import (
 	"cmp"
+	"net/http"
 	"slices"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"rutter.dev/rutter/runtime/sim"
 )
 
 // Code names a kind of assumption.
@@ -71,4 +74,23 @@ func (s *assumptions) sorted() []Assumption {
 		return cmp.Or(cmp.Compare(a.Code, b.Code), cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Text, b.Text))
 	})
 	return out
+}
+
+// assumed is a connector whose answers are assumptions.
+type assumed struct {
+	next sim.Connector
+	said *assumptions
+}
+
+func (t *Twin) connector(next sim.Connector) sim.Connector {
+	if next == nil {
+		return nil
+	}
+	return assumed{next, t.said}
+}
+
+// Connect implements sim.Connector.
+func (a assumed) Connect(w http.ResponseWriter, r *http.Request, to sim.Connection) {
+	a.said.say(Assumption{Code: NotCalled, Subject: "gateways, proxies and istiods", Text: "are taken to answer probes as simulated ones do, and for the hosts of gateways as is expected: nothing is sent to them"})
+	a.next.Connect(w, r, to)
 }

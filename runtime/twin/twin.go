@@ -25,6 +25,9 @@ type Options struct {
 	// Admission judges what is written to the twin, beside what the cluster has:
 	// a rehearsal of something going wrong.
 	Admission []sim.AdmissionHook
+	// Connector answers probes of pods and Services; nil: nobody does. The
+	// cluster's own are never asked, and each use is an assumption.
+	Connector sim.Connector
 }
 
 // Twin is a simulated cluster that begins as another one.
@@ -66,6 +69,7 @@ func (t *Twin) begin(o Options, src sim.Backing, served []sim.Served, kubernetes
 	t.sim, err = sim.New(sim.Options{
 		Clock0: o.Now, Seed: o.Seed, KubernetesVersion: kubernetes, Injector: o.Injector,
 		Controllers: append(append([]sim.Controller{}, o.Controllers...), t.seen), Backing: src, Served: served,
+		Connector: t.connector(o.Connector),
 	})
 	if err != nil {
 		return fmt.Errorf("cluster %s: %w", t.name, err)

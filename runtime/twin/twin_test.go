@@ -393,3 +393,49 @@ func TestDeletionReachesWhatWasNotRead(t *testing.T) {
 	}
 	harmless(t, s)
 }
+
+// up answers everything.
+type up struct{}
+
+func (up) Connect(w http.ResponseWriter, _ *http.Request, _ sim.Connection) {
+	w.WriteHeader(http.StatusOK)
+}
+
+// TestProbesAreAssumed: pods of the twin are asked, never those of the cluster.
+func TestProbesAreAssumed(t *testing.T) {
+	s := liveWorld(t)
+	live, err := cluster.New(s.Config(), "live", s.Clock(), cluster.ClientOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tw, err := New(t.Context(), live, Options{Controllers: controllers.All(), Now: s.Clock().Now(), Connector: up{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := tw.Client(tw.Clock(), cluster.ClientOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := ""
+	for _, o := range s.Objects() {
+		if o.GetKind() == "Pod" {
+			name = o.GetName()
+		}
+	}
+	for range 2 {
+		a, err := c.Probe(t.Context(), cluster.Probe{Ref: cluster.Ref{Version: "v1", Kind: "Pod", Namespace: "shop", Name: name}, Port: 80, Path: "/"})
+		if err != nil || a.Status != http.StatusOK {
+			t.Fatalf("got %+v, %v", a, err)
+		}
+	}
+	harmless(t, s)
+	for _, r := range s.Requests() {
+		if strings.HasSuffix(r.Resource, "/proxy") {
+			t.Errorf("%s %s reached the live cluster", r.Verb, r.Resource)
+		}
+	}
+	said := tw.Assumptions()
+	if len(said) != 1 || said[0].Code != NotCalled || !strings.Contains(said[0].Text, "nothing is sent") {
+		t.Errorf("assumed %v", said)
+	}
+}

@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"sort"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"rutter.dev/rutter/runtime/sim"
 	"rutter.dev/rutter/runtime/sim/mesh"
 )
 
@@ -44,7 +44,7 @@ func (p *Pods) handler() http.Handler {
 		write(w, []byte(version(pod).String()))
 	})
 	on("/ready", false, ready)
-	on("/metrics", false, metrics)
+	on("/metrics", false, p.metrics)
 	on("/debug/syncz", true, syncz)
 	on("/debug/connections", true, connections)
 	return mux
@@ -80,23 +80,12 @@ func ready(w http.ResponseWriter, _ *http.Request, pod *unstructured.Unstructure
 	w.WriteHeader(http.StatusServiceUnavailable)
 }
 
-// metrics are the few of istiod's that say who is connected.
-func metrics(w http.ResponseWriter, _ *http.Request, pod *unstructured.Unstructured, proxies []mesh.Proxy) {
+// metrics are what the monitoring port says of the istiod.
+func (p *Pods) metrics(w http.ResponseWriter, _ *http.Request, pod *unstructured.Unstructured, _ []mesh.Proxy) {
+	text := ""
+	p.view(func(v sim.View) { text = p.istiods.Metrics(v, pod) })
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	_, _ = fmt.Fprintf(w, "# TYPE pilot_info gauge\npilot_info{version=%q} 1\n", version(pod).String())
-	count := map[string]int{}
-	for _, p := range proxies {
-		count[p.Version]++
-	}
-	versions := make([]string, 0, len(count))
-	for v := range count {
-		versions = append(versions, v)
-	}
-	sort.Strings(versions)
-	_, _ = fmt.Fprintln(w, "# TYPE pilot_xds gauge")
-	for _, v := range versions {
-		_, _ = fmt.Fprintf(w, "pilot_xds{version=%q} %d\n", v, count[v])
-	}
+	write(w, []byte(text))
 }
 
 // syncStatus is one entry of /debug/syncz (pilot/pkg/xds/debug.go, SyncStatus).

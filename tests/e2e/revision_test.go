@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -47,6 +49,7 @@ func TestRevisionCanary(t *testing.T) {
 	}
 	onlyRevision(t, p, "1-31-0")
 	injectedByTag(t, p, follow[0])
+	probed(t, p)
 	ofOld := names(t, p)
 	removed := 0
 	for _, c := range changes(t, p, mark) {
@@ -137,5 +140,35 @@ func injectedByTag(t *testing.T, p *plane.Plane, namespace string) {
 		"-o", `jsonpath={.spec.initContainers[?(@.name=="istio-proxy")].image}{.spec.containers[?(@.name=="istio-proxy")].image}`).want(t, 0).out
 	if image != newProxy {
 		t.Errorf("a new pod in %s gets the proxy %q, want %s", namespace, image, newProxy)
+	}
+}
+
+// askIstiod asks the istiods what they report, and a gateway in which nothing
+// listens, both by way of the API server.
+const askIstiod = `
+load("@stdlib//telemetry.star", "control_plane_reports")
+
+runbook(name = "ask", version = "1.0.0", api = 1)
+
+def run(p):
+    found = step("control plane", control_plane_reports, to = "1.31.0", over = "1s")
+    log("%d istiods, connected %s" % (found["istiods"], found["connected"] > 0))
+    for path in ("/version", "/nowhere"):
+        got = kube.probe("svc/istiod-1-31-0", namespace = "istio-system", port = 15014, path = path, expect = [200])
+        log("%s: %d %s" % (path, got.status, got.problem))
+    got = kube.probe("svc/istio-ingressgateway", namespace = "istio-system", port = 80, host = "shop.example")
+    log("gateway: %d %s" % (got.status, got.problem[:15]))
+`
+
+// probed is what a runbook's probes find: answers of the real istiod.
+func probed(t *testing.T, p *plane.Plane) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "ask.star")
+	if err := os.WriteFile(file, []byte(askIstiod), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := rutter(t, t.TempDir(), p.Kubeconfig(), "run", file, "--yes").want(t, 0)
+	for _, line := range []string{"1 istiods, connected True", "/version: 200\n", "/nowhere: 404 HTTP 404, want 200", "gateway: 0 nobody answers:"} {
+		r.says(t, line)
 	}
 }

@@ -29,7 +29,7 @@ import (
 func main() {
 	// The library does not know its version; a release build would.
 	v := cmp.Or(os.Getenv("ISTIOBOX_VERSION"), lib.LinkedVersion)
-	version.Info.Version, version.Info.BuildStatus = v, "Clean"
+	version.Info.Version, version.Info.GitTag, version.Info.BuildStatus = v, v, "Clean"
 	version.DockerInfo.Tag, version.DockerInfo.Hub = v, lib.DefaultHub
 	if filepath.Base(os.Args[0]) == "istioctl" {
 		os.Exit(istioctl())

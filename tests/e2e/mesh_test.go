@@ -16,8 +16,9 @@ import (
 func besides(n int) int { return 26000 + 100*n }
 
 // bringMesh installs Istio 1.30.3 with some objects besides, as istioctl of
-// that version would, and the workloads of a generated mesh around it.
-func bringMesh(t *testing.T, p *plane.Plane, spec mesh.Spec, besides ...*plane.Object) {
+// that version would, and the workloads of a generated mesh around it. It returns
+// what was installed.
+func bringMesh(t *testing.T, p *plane.Plane, spec mesh.Spec, besides ...*plane.Object) []*plane.Object {
 	t.Helper()
 	spec.Istio = "1.30.3"
 	profile := plane.DefaultProfile
@@ -48,6 +49,7 @@ func bringMesh(t *testing.T, p *plane.Plane, spec mesh.Spec, besides ...*plane.O
 	if n != spec.Workloads {
 		t.Fatalf("there are %d workloads, want %d", n, spec.Workloads)
 	}
+	return old
 }
 
 // runs tells whether a proxy is the only one that a workload has, whatever its

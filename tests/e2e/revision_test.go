@@ -22,7 +22,7 @@ import (
 func TestRevisionCanary(t *testing.T) {
 	parallel(t, 80*time.Second)
 	p := startPlane(t, plane.Options{AuditLevel: "Request", FirstPort: besides(24)})
-	bringMesh(t, p, mesh.Spec{Workloads: 10, Namespaces: 4, Seed: 1, NoSidecar: 1})
+	old := bringMesh(t, p, mesh.Spec{Workloads: 10, Namespaces: 4, Seed: 1, NoSidecar: 1})
 	before, mark := workloads(t, p), auditMark(t, p)
 	follow := labelled(t, p, "istio-injection=enabled")
 
@@ -50,7 +50,10 @@ func TestRevisionCanary(t *testing.T) {
 	onlyRevision(t, p, "1-31-0")
 	injectedByTag(t, p, follow[0])
 	probed(t, p)
-	ofOld := names(t, p)
+	var ofOld []string
+	for _, o := range old {
+		ofOld = append(ofOld, o.GetName())
+	}
 	removed := 0
 	for _, c := range changes(t, p, mark) {
 		if c.verb != "delete" {
@@ -64,19 +67,6 @@ func TestRevisionCanary(t *testing.T) {
 	if removed == 0 {
 		t.Error("nothing of the old control plane was removed")
 	}
-}
-
-// names are those of what the installation of 1.30.3 brought.
-func names(t *testing.T, p *plane.Plane) (all []string) {
-	t.Helper()
-	old, err := p.IstioManifest(t.Context(), "1.30.3", plane.DefaultProfile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, o := range old {
-		all = append(all, o.GetName())
-	}
-	return all
 }
 
 // labelled are the namespaces that a selector picks, as kubectl lists them.

@@ -10,6 +10,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/sim"
@@ -209,13 +210,7 @@ func servicePorts(v sim.View, pod *unstructured.Unstructured, port int) []int {
 }
 
 func selects(selector map[string]string, pod *unstructured.Unstructured) bool {
-	labels := pod.GetLabels()
-	for k, want := range selector {
-		if labels[k] != want {
-			return false
-		}
-	}
-	return true
+	return labels.SelectorFromSet(selector).Matches(labels.Set(pod.GetLabels()))
 }
 
 func texts(x any) (out []string) {

@@ -2,9 +2,11 @@ package diff
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 
 	"go.starlark.net/starlark"
+	"golang.org/x/sync/errgroup"
 
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
@@ -60,6 +62,10 @@ func live(c *builtin.Call, a *liveArgs) (*Result, []*effect.Diff, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	shown, err := show(p)
+	if err != nil {
+		return nil, nil, err
+	}
 	fact, moves := &effect.Diff{Objects: map[string]string{}}, &effect.Diff{Objects: map[string]string{}}
 	var items []Item
 	for i, e := range p.Effects {
@@ -70,10 +76,8 @@ func live(c *builtin.Call, a *liveArgs) (*Result, []*effect.Diff, error) {
 			moves.Objects[e.Ref.ID()] = c.Digest(e)
 			continue
 		}
-		it, err := itemOf(c, e, p.Refused[e.Ref.ID()])
-		if err != nil {
-			return nil, nil, err
-		}
+		it := shown[i]
+		it.Effect = c.Digest(e)
 		fact.Objects[e.Ref.ID()] = it.Effect
 		items = append(items, *it)
 	}
@@ -94,9 +98,27 @@ func live(c *builtin.Call, a *liveArgs) (*Result, []*effect.Diff, error) {
 	return r, facts, nil
 }
 
+// show describes the effects of a plan, those of bookkeeping left out: a large
+// definition has thousands of lines, so that they are written side by side.
+func show(p *manifest.Planned) ([]*Item, error) {
+	items := make([]*Item, len(p.Effects))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, e := range p.Effects {
+		if p.Stages[i] == manifest.Inventory || manifest.IsMove(e) {
+			continue
+		}
+		g.Go(func() (err error) {
+			items[i], err = itemOf(e, p.Refused[e.Ref.ID()])
+			return err
+		})
+	}
+	return items, g.Wait()
+}
+
 // itemOf describes the effect e. One that the dry-run refuses is shown against
 // what was asked for, since nobody knows what would come of it.
-func itemOf(c *builtin.Call, e *effect.Effect, refused error) (*Item, error) {
+func itemOf(e *effect.Effect, refused error) (*Item, error) {
 	after := e.After
 	if after == nil && e.Verb != effect.Delete {
 		var err error
@@ -115,6 +137,5 @@ func itemOf(c *builtin.Call, e *effect.Effect, refused error) (*Item, error) {
 	if refused != nil {
 		it.Refused = "the dry-run refuses it: " + refused.Error()
 	}
-	it.Effect = c.Digest(e)
 	return it, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
+	"rutter.dev/rutter/runtime/gate"
 )
 
 // Adoption (DESIGN §8, ruling 2). Server-side apply drops a field only if the
@@ -41,6 +42,29 @@ type adoption struct {
 	after *cluster.Object
 	// assumed says why after is not what the server itself said, if so.
 	assumed string
+}
+
+// forecast is the server's dry-run of the apply of obj to live, with the fields
+// of the managers in adopt taken over. Where nobody else owns a field that an apply
+// could be in conflict over, the server is asked once, and not first for the
+// conflicts that are sure to be there.
+func forecast(ctx context.Context, r cluster.Reader, obj, live *cluster.Object, adopt []string) (*cluster.Object, error) {
+	if live != nil && len(adopt) > 0 && ownedBy(live, adopt) {
+		return r.DryRunApply(ctx, obj, cluster.ApplyOptions{Force: true})
+	}
+	return gate.DryRunApply(ctx, r, obj, adopt)
+}
+
+// ownedBy reports whether every field of live that has an owner is the managers'
+// or rutter's own. What is only written as status does not count: an apply leaves
+// it alone. An object that nobody manages is no one's: the server makes a manager
+// up for it ("before-first-apply") at the first apply.
+func ownedBy(live *cluster.Object, managers []string) bool {
+	entries := live.GetManagedFields()
+	foreign := slices.ContainsFunc(entries, func(m metav1.ManagedFieldsEntry) bool {
+		return m.Manager != cluster.FieldManager && m.Subresource != "status" && !slices.Contains(managers, m.Manager)
+	})
+	return len(entries) > 0 && !foreign
 }
 
 // isMark reports whether p is a label or annotation by which an installer knows

@@ -241,7 +241,7 @@ func applies(ctx context.Context, r cluster.Reader, objs, live []*cluster.Object
 				moves[i], err = keeping(live[i], o.Adopt)
 				return err
 			}
-			after, err := gate.DryRunApply(ctx, r, obj, o.Adopt)
+			after, err := forecast(ctx, r, obj, live[i], o.Adopt)
 			if err != nil && ctx.Err() == nil && !errors.Is(err, cluster.ErrUnreachable) {
 				// Asked once more: what is refused but in passing (a token that
 				// was just renewed, a role that came late) would leave the plan

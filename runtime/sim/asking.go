@@ -194,7 +194,7 @@ func (q Question) key() string {
 // than was fetched.
 func (b *backed) refresh(res *resource, k objectKey) {
 	clear(b.said) // it does not stand still
-	objs, err := b.src.Fetch(schema.GroupVersionResource{Group: res.group, Version: res.storage, Resource: res.plural}, k.namespace, k.name)
+	objs, err := b.src.Fetch(Part{GroupVersionResource: res.stored(), Namespace: k.namespace, Name: k.name})
 	switch {
 	case err != nil:
 		if !apierrors.IsForbidden(err) {

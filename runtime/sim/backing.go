@@ -17,17 +17,23 @@ import (
 // for when something first looks for them, by a request or by a controller, and
 // then never again. Fetch is called by one at a time, Ask by several.
 type Backing interface {
-	// Fetch gives the objects of a resource: all of them, those of a namespace,
-	// or with a name that one (none where there is no such). API errors 403 and
-	// 405 mean that this part of the cluster may not be looked at; a kind that is
-	// not served has no objects. Any other error ends the simulation: the cluster
-	// does not answer any more.
-	Fetch(gvr schema.GroupVersionResource, namespace, name string) ([]*unstructured.Unstructured, error)
+	// Fetch gives the objects of a part of the cluster. API errors 403 and 405 mean
+	// that this part may not be looked at; a kind that is not served has no objects.
+	// Any other error ends the simulation: the cluster does not answer any more.
+	Fetch(Part) ([]*unstructured.Unstructured, error)
 	// Ask hands a request on that changes nothing: a review, or a write as a
 	// dry-run. ok is false where the backing gives no answer, so that the
 	// simulation has to find its own. An answer may be an API error; any other error
 	// ends the simulation, as that of Fetch does.
 	Ask(Question) (answer []byte, ok bool, err error)
+}
+
+// Part is what is fetched of a resource: all of it, what is in a namespace, the
+// one of a name (none where there is no such), or of the whole cluster at least
+// what a label selector matches.
+type Part struct {
+	schema.GroupVersionResource
+	Namespace, Name, Labels string
 }
 
 // Question is a request on its way to the backing.
@@ -72,11 +78,12 @@ type backed struct {
 
 // reach is how much of a kind is known.
 type reach struct {
-	all     bool
-	refused error            // why not all of it may be listed
-	ns      map[string]error // namespaces that were asked for; the error is a refusal
-	one     map[nsName]error // single objects, in the same way
-	asked   int
+	all      bool
+	refused  error            // why not all of it may be listed
+	ns       map[string]error // namespaces that were asked for; the error is a refusal
+	one      map[nsName]error // single objects, in the same way
+	labelled map[string]bool  // label selectors that were asked for in all namespaces
+	asked    int
 }
 
 // unasked are the kinds that are only fetched for a request that names them:
@@ -162,16 +169,8 @@ func (s *store) need(gr schema.GroupResource, namespace, name string) {
 }
 
 func (b *backed) need(gr schema.GroupResource, namespace, name string) {
-	res := b.c.reg.byName[gr]
-	if res == nil || res.createOnly || b.err != nil {
-		return
-	}
-	k := b.known[gr]
+	res, k := b.unknown(gr)
 	if k == nil {
-		k = &reach{ns: map[string]error{}, one: map[nsName]error{}}
-		b.known[gr] = k
-	}
-	if k.all {
 		return
 	}
 	if !res.namespaced {
@@ -203,24 +202,73 @@ func (b *backed) need(gr schema.GroupResource, namespace, name string) {
 	}
 }
 
+// unknown is what is known so far of a kind of which something may not be; nil
+// where there is nothing to ask for any more.
+func (b *backed) unknown(gr schema.GroupResource) (*resource, *reach) {
+	res := b.c.reg.byName[gr]
+	if res == nil || res.createOnly || b.err != nil {
+		return res, nil
+	}
+	k := b.known[gr]
+	if k == nil {
+		k = &reach{ns: map[string]error{}, one: map[nsName]error{}, labelled: map[string]bool{}}
+		b.known[gr] = k
+	}
+	if k.all {
+		return res, nil
+	}
+	return res, k
+}
+
+// needLabelled fetches what a label selector matches in all namespaces: of the
+// deployments of a large cluster an istiod is one of thousands.
+func (b *backed) needLabelled(gr schema.GroupResource, selector string) {
+	res, k := b.unknown(gr)
+	if k == nil || k.labelled[selector] {
+		return
+	}
+	if k.refused == nil && k.asked < wideAfter && b.err == nil {
+		k.asked++
+		objs, err := b.src.Fetch(Part{GroupVersionResource: res.stored(), Labels: selector})
+		if err == nil {
+			for _, at := range b.accept(res, k, objs, true) {
+				k.one[at] = nil
+			}
+			k.labelled[selector] = true
+			return
+		}
+	}
+	b.need(gr, "", "") // which may be let through, and hears what there is to say
+}
+
+// accept stores those of the fetched objects that were not known before, and
+// gives the names of all. wide is whether they are of all namespaces, some of
+// which may be known already.
+func (b *backed) accept(res *resource, k *reach, objs []*unstructured.Unstructured, wide bool) []nsName {
+	names := make([]nsName, 0, len(objs))
+	for _, o := range objs {
+		at := nsName{o.GetNamespace(), o.GetName()}
+		names = append(names, at)
+		if _, asked := k.one[at]; asked {
+			continue
+		}
+		if nerr, asked := k.ns[at.namespace]; asked && nerr == nil && wide {
+			continue
+		}
+		b.place(res, at, o)
+	}
+	return names
+}
+
 // fetch asks the backing and takes the answer in; false where it was refused.
 func (b *backed) fetch(res *resource, k *reach, namespace, name string) bool {
-	objs, err := b.src.Fetch(schema.GroupVersionResource{Group: res.group, Version: res.storage, Resource: res.plural}, namespace, name)
+	objs, err := b.src.Fetch(Part{GroupVersionResource: res.stored(), Namespace: namespace, Name: name})
 	refused := err != nil && (apierrors.IsForbidden(err) || apierrors.IsMethodNotSupported(err))
 	if err != nil && !refused {
 		b.err = err
 		return false
 	}
-	for _, o := range objs {
-		at := nsName{o.GetNamespace(), o.GetName()}
-		if _, asked := k.one[at]; asked {
-			continue
-		}
-		if nerr, asked := k.ns[at.namespace]; asked && nerr == nil && name == "" && namespace == "" {
-			continue
-		}
-		b.place(res, at, o)
-	}
+	b.accept(res, k, objs, name == "" && namespace == "")
 	switch {
 	case name != "":
 		k.one[nsName{namespace, name}] = err

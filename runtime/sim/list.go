@@ -151,7 +151,11 @@ func parseFields(res *resource, version, text string) (fields.Selector, error) {
 
 // selectEntries returns the matching entries in order.
 func (c *Cluster) selectEntries(f filter) []*entry {
-	t := c.st.read(f.gr, f.namespace)
+	return c.st.read(f.gr, f.namespace).pick(f)
+}
+
+// pick is the entries that match, in order.
+func (t *table) pick(f filter) []*entry {
 	if t == nil {
 		return nil
 	}
@@ -268,11 +272,10 @@ func (c *Cluster) Look(gvr schema.GroupVersionResource, namespace, labelSelector
 	if f.fields, err = parseFields(res, gvr.Version, fieldSelector); err != nil {
 		return nil, false
 	}
-	c.st.need(f.gr, namespace, "")
+	entries := c.st.pick(f)
 	if b := c.st.backed; b != nil && (b.err != nil || b.refusal(f.gr, namespace, "") != nil) {
 		return nil, false
 	}
-	entries := c.selectEntries(f)
 	out = make([]*unstructured.Unstructured, len(entries))
 	for i, e := range entries {
 		if e.obj.GroupVersionKind() != res.gvk(gvr.Version) {

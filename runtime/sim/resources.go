@@ -29,6 +29,11 @@ func (r *resource) gr() schema.GroupResource {
 	return schema.GroupResource{Group: r.group, Resource: r.plural}
 }
 
+// stored is the resource in the version that its objects are held in.
+func (r *resource) stored() schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: r.group, Version: r.storage, Resource: r.plural}
+}
+
 func (r *resource) gvk(version string) schema.GroupVersionKind {
 	return schema.GroupVersionKind{Group: r.group, Version: version, Kind: r.kind}
 }

@@ -171,6 +171,17 @@ func (s *store) size() (n int) {
 	return n
 }
 
+// pick gives what matches of a table, and fetches no more than that.
+func (s *store) pick(f filter) []*entry {
+	selective := f.namespace == "" && f.labels != nil && !f.labels.Empty()
+	if selective && s.backed != nil && !unasked(f.gr) {
+		s.backed.needLabelled(f.gr, f.labels.String())
+	} else {
+		s.need(f.gr, f.namespace, "")
+	}
+	return s.tables[f.gr].pick(f)
+}
+
 func (s *store) get(k objectKey) *entry {
 	s.need(k.gr, k.namespace, k.name)
 	t := s.tables[k.gr]

@@ -10,8 +10,8 @@ import (
 // empty is a backing without objects but one namespace.
 type empty struct{}
 
-func (empty) Fetch(gvr schema.GroupVersionResource, _, _ string) ([]*unstructured.Unstructured, error) {
-	if gvr.Resource != "namespaces" {
+func (empty) Fetch(p Part) ([]*unstructured.Unstructured, error) {
+	if p.Resource != "namespaces" {
 		return nil, nil
 	}
 	ns := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": "shop", "resourceVersion": "1"}}}

@@ -16,19 +16,14 @@ import (
 	apidiscovery "k8s.io/api/apidiscovery/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"rutter.dev/rutter/runtime/cluster"
-	"rutter.dev/rutter/runtime/plain"
 	"rutter.dev/rutter/runtime/sim"
 )
 
 // ErrUnreachable is the error of a rehearsal whose cluster stopped answering.
 var ErrUnreachable = errors.New("the cluster does not answer any more")
-
-// pageSize is how many objects one request for a list asks for.
-const pageSize = 500
 
 // live is the cluster behind a twin, reached through the guard alone.
 type live struct {
@@ -144,94 +139,6 @@ func pathOf(gvr schema.GroupVersionResource, namespace, name string) string {
 }
 
 var asJSON = http.Header{"Accept": {"application/json"}}
-
-// Fetch implements sim.Backing.
-func (l *live) Fetch(gvr schema.GroupVersionResource, namespace, name string) ([]*unstructured.Unstructured, error) {
-	objs, err := l.fetch(gvr, namespace, name)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil
-	case apierrors.IsForbidden(err):
-		l.said.unread(gvr.GroupResource(), namespace, name, err)
-		return nil, err
-	case err == nil && gvr.Resource == "customresourcedefinitions":
-		for _, o := range objs {
-			group, _, _ := unstructured.NestedString(o.Object, "spec", "group")
-			l.guard.keeps(group)
-		}
-	case apierrors.IsTooManyRequests(err), apierrors.IsInternalError(err), apierrors.IsServiceUnavailable(err), apierrors.IsTimeout(err), apierrors.IsServerTimeout(err):
-		return nil, fmt.Errorf("%s: %w: %w", pathOf(gvr, namespace, name), ErrUnreachable, err)
-	}
-	return objs, err
-}
-
-func (l *live) fetch(gvr schema.GroupVersionResource, namespace, name string) ([]*unstructured.Unstructured, error) {
-	if name != "" {
-		l.count(func(c *Counts) *int { return &c.Gets }, 1)
-		data, err := l.do(http.MethodGet, pathOf(gvr, namespace, name), nil, asJSON, nil)
-		if err != nil {
-			return nil, err
-		}
-		m, err := plain.Decode(data)
-		if err != nil {
-			return nil, fmt.Errorf("%s: the answer is no object: %w", pathOf(gvr, namespace, name), err)
-		}
-		return []*unstructured.Unstructured{project(gvr, m)}, nil
-	}
-	var out []*unstructured.Unstructured
-	next := ""
-	for {
-		q := url.Values{"limit": {fmt.Sprint(pageSize)}}
-		if next != "" {
-			q.Set("continue", next)
-		}
-		l.count(func(c *Counts) *int { return &c.Lists }, 1)
-		data, err := l.do(http.MethodGet, pathOf(gvr, namespace, ""), q, asJSON, nil)
-		if apierrors.IsResourceExpired(err) && next != "" { // compacted meanwhile: from the beginning
-			out, next = nil, ""
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		list, err := decode(gvr, data)
-		if err != nil {
-			return nil, fmt.Errorf("%s: the answer is no list: %w", pathOf(gvr, namespace, ""), err)
-		}
-		page := &unstructured.UnstructuredList{Object: list}
-		items, _ := list["items"].([]any)
-		for _, item := range items {
-			m, ok := item.(map[string]any)
-			if !ok {
-				return nil, fmt.Errorf("%s: the answer is no list of objects", pathOf(gvr, namespace, ""))
-			}
-			if m["kind"] == nil {
-				m["apiVersion"], m["kind"] = page.GetAPIVersion(), strings.TrimSuffix(page.GetKind(), "List")
-			}
-			out = append(out, project(gvr, m))
-		}
-		if next = page.GetContinue(); next == "" {
-			l.count(func(c *Counts) *int { return &c.Objects }, len(out))
-			return out, nil
-		}
-	}
-}
-
-// decode reads a list, and over what project drops of its items.
-func decode(gvr schema.GroupVersionResource, data []byte) (map[string]any, error) {
-	if sim.Unowned(gvr.GroupResource()) {
-		return plain.DecodeLean(data)
-	}
-	return plain.Decode(data)
-}
-
-// project drops of an object what no rehearsal looks at.
-func project(gvr schema.GroupVersionResource, m map[string]any) *unstructured.Unstructured {
-	if md, ok := m["metadata"].(map[string]any); ok && sim.Unowned(gvr.GroupResource()) {
-		delete(md, "managedFields")
-	}
-	return &unstructured.Unstructured{Object: m}
-}
 
 // Ask implements sim.Backing.
 func (l *live) Ask(q sim.Question) ([]byte, bool, error) {

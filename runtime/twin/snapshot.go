@@ -83,7 +83,7 @@ func Take(ctx context.Context, c *cluster.Client, now time.Time) (*Snapshot, err
 		if slices.Contains(leftOut, r.Plural) || strings.HasSuffix(r.Plural, "reviews") || r.Group == "metrics.k8s.io" {
 			continue
 		}
-		objs, err := l.Fetch(schema.GroupVersionResource{Group: r.Group, Version: r.Versions[0], Resource: r.Plural}, "", "")
+		objs, err := l.Fetch(sim.Part{GroupVersionResource: schema.GroupVersionResource{Group: r.Group, Version: r.Versions[0], Resource: r.Plural}})
 		switch {
 		case apierrors.IsForbidden(err): // said already
 		case apierrors.IsMethodNotSupported(err):
@@ -218,10 +218,10 @@ func newShelf(s *Snapshot) *shelf {
 }
 
 // Fetch implements sim.Backing.
-func (s *shelf) Fetch(gvr schema.GroupVersionResource, namespace, name string) ([]*unstructured.Unstructured, error) {
+func (s *shelf) Fetch(p sim.Part) ([]*unstructured.Unstructured, error) {
 	var out []*unstructured.Unstructured
-	for _, o := range s.of[gvr.GroupResource()] {
-		if (namespace == "" || o.GetNamespace() == namespace) && (name == "" || o.GetName() == name) {
+	for _, o := range s.of[p.GroupResource()] {
+		if (p.Namespace == "" || o.GetNamespace() == p.Namespace) && (p.Name == "" || o.GetName() == p.Name) {
 			out = append(out, o)
 		}
 	}

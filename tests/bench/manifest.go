@@ -36,7 +36,7 @@ func manifests(ctx context.Context, p *plane.Plane, rutter, kubectl string) (err
 	}
 	as := []string{"--kubeconfig", p.Kubeconfig()}
 	ours := func() (cost, error) {
-		return spend(ctx, nil, rutter, append([]string{"plan", "tests/bench/testdata/review.star", "--params", w.params}, as...)...)
+		return spend(ctx, nil, rutter, append([]string{"plan", "tests/bench/testdata/review.star", "--set-file", "manifest=" + w.file}, as...)...)
 	}
 	diff := func(args ...string) func() (cost, error) {
 		return func() (cost, error) { // which exits with 1 where something differs
@@ -51,10 +51,10 @@ func manifests(ctx context.Context, p *plane.Plane, rutter, kubectl string) (err
 }
 
 // written is the manifest as each of the two takes it.
-type written struct{ file, folder, params string }
+type written struct{ file, folder string }
 
 func write(dir string, objs []*plane.Object) (written, error) {
-	w := written{filepath.Join(dir, "istio.yaml"), filepath.Join(dir, "istio"), filepath.Join(dir, "params.json")}
+	w := written{filepath.Join(dir, "istio.yaml"), filepath.Join(dir, "istio")}
 	if err := os.Mkdir(w.folder, 0o700); err != nil {
 		return w, err
 	}
@@ -69,9 +69,5 @@ func write(dir string, objs []*plane.Object) (written, error) {
 			return w, err
 		}
 	}
-	params, err := json.Marshal(map[string]string{"manifest": all.String()})
-	if err != nil {
-		return w, err
-	}
-	return w, errors.Join(os.WriteFile(w.file, all.Bytes(), 0o600), os.WriteFile(w.params, params, 0o600))
+	return w, os.WriteFile(w.file, all.Bytes(), 0o600)
 }

@@ -147,23 +147,31 @@ func (d *driver) begin() error {
 	if len(d.waiting) == 0 || len(d.flight) >= d.wave.Most {
 		return nil
 	}
-	l, err := d.ledger()
-	if err != nil {
-		return err
-	}
+	l := d.ledger()
 	perNamespace := map[string]int{}
 	for _, it := range d.flight {
 		perNamespace[it.t.Ref.Namespace]++
 	}
 	var start, rest []*item
 	held := ""
-	for _, it := range d.waiting {
-		ns := it.t.Ref.Namespace
-		by := l.blocks(it.t)
-		if by != "" && held == "" {
-			held = fmt.Sprintf("%s waits for poddisruptionbudget.policy/%s", it.t.Ref, by)
+	for i, it := range d.waiting {
+		if len(d.flight)+len(start) >= d.wave.Most {
+			rest = append(rest, d.waiting[i:]...)
+			break
 		}
-		if by != "" || len(d.flight)+len(start) >= d.wave.Most || perNamespace[ns] >= d.lim.perNamespace {
+		ns := it.t.Ref.Namespace
+		if perNamespace[ns] >= d.lim.perNamespace {
+			rest = append(rest, it)
+			continue
+		}
+		by, err := l.blocks(it.t)
+		if err != nil {
+			return err
+		}
+		if by != "" {
+			if held == "" {
+				held = fmt.Sprintf("%s waits for poddisruptionbudget.policy/%s", it.t.Ref, by)
+			}
 			rest = append(rest, it)
 			continue
 		}
@@ -180,7 +188,8 @@ func (d *driver) begin() error {
 		d.held = time.Time{}
 	}
 	d.waiting = rest
-	if start, err = d.present(start); err != nil {
+	start, err := d.present(start)
+	if err != nil {
 		return err
 	}
 	return d.start(start)

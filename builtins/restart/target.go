@@ -142,8 +142,9 @@ func (p *planner) target(w wish, o *cluster.Object, budgets []mesh.Budget) (*tar
 		Ref: w.ref, How: s.how, Pods: s.pods, Batch: s.batch, Down: s.down, Gateway: w.gateway,
 		Reason: w.reason, From: w.from, To: w.to, Selector: sel.String(), Wave: w.wave,
 	}
+	pods := mesh.PodLabels(o)
 	for _, b := range budgets {
-		if b.Matches(w.ref.Namespace, mesh.PodLabels(o)) {
+		if b.Matches(w.ref.Namespace, pods) {
 			t.Budgets = append(t.Budgets, b.Ref.Name)
 		}
 	}

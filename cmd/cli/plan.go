@@ -215,7 +215,7 @@ func (a *app) twin(ctx context.Context, t *target, offline string, renderer *lib
 // takes what it needs, and longer.
 const (
 	twinGarbage = 200               // percent of what is in use
-	twinMemory  = int64(1200 << 20) // bytes; a soft limit
+	twinMemory  = int64(1320 << 20) // bytes; a soft limit, which what is no heap comes on top of
 )
 
 // livingFrom is how a twin of a mesh lives on by itself, beginning now.

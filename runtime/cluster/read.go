@@ -32,6 +32,9 @@ func (c *Client) Get(ctx context.Context, ref Ref) (*Object, error) {
 	if err := segments(ns, ref.Name); err != nil {
 		return nil, &RequestError{Subject: ref.String(), Kind: ErrInvalid, Message: err.Error()}
 	}
+	if o := c.peek(res, ns, ref.Name); o != nil && ctx.Err() == nil {
+		return o, nil
+	}
 	rctx, x, cancel := c.begin(ctx)
 	defer cancel()
 	o, err := c.readObject(rctx, res, ns, ref.Name)

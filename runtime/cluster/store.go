@@ -2,7 +2,10 @@ package cluster
 
 import (
 	"context"
+	"math"
+	"strconv"
 
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -41,4 +44,43 @@ func (c *Client) look(ctx context.Context, res Resource, o ListOptions, each fun
 		}
 	}
 	return true, nil
+}
+
+// peek is a copy of one object of a cluster that lives in this process; nil where
+// a request has to be made, which also says what is wrong.
+func (c *Client) peek(res Resource, namespace, name string) *Object {
+	if c.store == nil {
+		return nil
+	}
+	objs, ok := c.store.Look(res.GVR, namespace, "", "metadata.name="+fields.EscapeValue(name))
+	if !ok || len(objs) != 1 {
+		return nil
+	}
+	return &Object{Object: received(objs[0].Object).(map[string]any)}
+}
+
+// received is a copy of v as a client would have it that read it from an answer:
+// a whole number is an int64, however the cluster holds it.
+func received(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for k, e := range v {
+			out[k] = received(e)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, e := range v {
+			out[i] = received(e)
+		}
+		return out
+	case float64:
+		if v == math.Trunc(v) { // above 2^53 the digits that are written are not all of the number's
+			if n, err := strconv.ParseInt(strconv.FormatFloat(v, 'f', -1, 64), 10, 64); err == nil {
+				return n
+			}
+		}
+	}
+	return v
 }

@@ -154,16 +154,26 @@ func (c *Cluster) selectEntries(f filter) []*entry {
 	return c.st.read(f.gr, f.namespace).pick(f)
 }
 
+// name is the one name that matches, "" where others may.
+func (f filter) name() string {
+	if f.fields == nil {
+		return ""
+	}
+	name, _ := f.fields.RequiresExactMatch("metadata.name")
+	return name
+}
+
 // pick is the entries that match, in order.
 func (t *table) pick(f filter) []*entry {
 	if t == nil {
 		return nil
 	}
-	if f.fields != nil {
-		if name, ok := f.fields.RequiresExactMatch("metadata.name"); ok && f.namespace != "" {
-			if e := t.items[nsName{f.namespace, name}]; e != nil && f.matches(e) {
-				return []*entry{e}
-			}
+	if name := f.name(); name != "" {
+		// Without a namespace it is found at once where its kind has none.
+		if e := t.items[nsName{f.namespace, name}]; e != nil && f.matches(e) {
+			return []*entry{e}
+		}
+		if f.namespace != "" {
 			return nil
 		}
 	}
@@ -273,7 +283,7 @@ func (c *Cluster) Look(gvr schema.GroupVersionResource, namespace, labelSelector
 		return nil, false
 	}
 	entries := c.st.pick(f)
-	if b := c.st.backed; b != nil && (b.err != nil || b.refusal(f.gr, namespace, "") != nil) {
+	if b := c.st.backed; b != nil && (b.err != nil || b.refusal(f.gr, namespace, f.name()) != nil) {
 		return nil, false
 	}
 	out = make([]*unstructured.Unstructured, len(entries))

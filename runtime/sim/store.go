@@ -173,11 +173,12 @@ func (s *store) size() (n int) {
 
 // pick gives what matches of a table, and fetches no more than that.
 func (s *store) pick(f filter) []*entry {
-	selective := f.namespace == "" && f.labels != nil && !f.labels.Empty()
+	name := f.name()
+	selective := f.namespace == "" && name == "" && f.labels != nil && !f.labels.Empty()
 	if selective && s.backed != nil && !unasked(f.gr) {
 		s.backed.needLabelled(f.gr, f.labels.String())
 	} else {
-		s.need(f.gr, f.namespace, "")
+		s.need(f.gr, f.namespace, name)
 	}
 	return s.tables[f.gr].pick(f)
 }

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 func TestBudgetStatus(t *testing.T) {
@@ -220,5 +223,65 @@ func TestGracefulDeletionTakesItsTime(t *testing.T) {
 	w.advance(time.Second)
 	if w.Get(grPods, "shop", "p") != nil || !w.hasEvent("Normal Killing Pod/p: Stopping container app") {
 		t.Error("the pod did not end")
+	}
+}
+
+// A Service is looked at for what happens to a pod only where it would show.
+func TestServicesShowTheirPods(t *testing.T) {
+	w := newWorld(t, deployment(2, rolling("1", "0")),
+		"{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}]}}")
+	w.advance(12 * time.Second)
+	svc, pods := w.Get(grServices, "shop", "web"), w.List(grPods, "shop")
+	if len(pods) != 2 {
+		t.Fatalf("%d pods", len(pods))
+	}
+	at := func(pod *unstructured.Unstructured, path ...string) *unstructured.Unstructured {
+		next := pod.DeepCopy()
+		if err := unstructured.SetNestedField(next.Object, "another", path...); err != nil {
+			t.Fatal(err)
+		}
+		return next
+	}
+	unready := pods[0].DeepCopy()
+	for _, c := range items(unready.Object, "status", "conditions") {
+		if text(c, "type") == "Ready" {
+			table(c)["status"] = "False"
+		}
+	}
+	leaving := pods[0].DeepCopy()
+	now := metav1.NewTime(w.Now())
+	leaving.SetDeletionTimestamp(&now)
+	stranger := at(pods[0], "metadata", "labels", "app")
+	ended := pods[0].DeepCopy()
+	table(ended.Object, "status")["phase"] = "Succeeded"
+	for _, tt := range []struct {
+		name  string
+		pod   *unstructured.Unstructured
+		of    string
+		shown bool
+	}{
+		{"as it is", pods[0], pods[0].GetName(), true},
+		{"the other one", pods[1], pods[1].GetName(), true},
+		{"another message", at(pods[0], "status", "message"), pods[0].GetName(), true},
+		{"no longer ready", unready, pods[0].GetName(), false},
+		{"on its way out", leaving, pods[0].GetName(), false},
+		{"another address", at(pods[0], "status", "podIP"), pods[0].GetName(), false},
+		{"not selected any more", stranger, pods[0].GetName(), false},
+		{"has ended", ended, pods[0].GetName(), false},
+		{"gone", nil, pods[0].GetName(), false},
+		{"never there", nil, "web-never", true},
+		{"new", at(pods[0], "metadata", "name"), "another", false},
+	} {
+		if got := (endpointsController{}).shows(w, svc, tt.of, tt.pod); got != tt.shown {
+			t.Errorf("%s: shown %v, want %v", tt.name, got, tt.shown)
+		}
+	}
+	old := w.Get(grEndpoints, "shop", "web").DeepCopy()
+	delete(old.Object, "subsets")
+	if err := w.Update(old); err != nil {
+		t.Fatal(err)
+	}
+	if (endpointsController{}).shows(w, svc, pods[0].GetName(), pods[0]) {
+		t.Error("shown without its Endpoints")
 	}
 }

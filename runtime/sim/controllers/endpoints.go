@@ -30,6 +30,9 @@ func (c endpointsController) Sync(w sim.World, gr schema.GroupResource, namespac
 			return 0 // in no slice yet: an address, once given, stays
 		}
 		for _, svc := range w.List(grServices, namespace) {
+			if c.shows(w, svc, name, pod) {
+				continue // most of what happens to a pod is nothing to its Services
+			}
 			if pod == nil || picks(table(svc.Object, "spec", "selector"), labelsOf(pod)) {
 				// A refused write shows as a Service out of date; the
 				// Service's own call, queued by it, retries.
@@ -38,6 +41,60 @@ func (c endpointsController) Sync(w sim.World, gr schema.GroupResource, namespac
 		}
 	}
 	return 0
+}
+
+// shows reports whether a Service's EndpointSlice and Endpoints hold a pod as it
+// is, so that the Service has not to be looked at as a whole. pod is nil where it
+// is gone.
+func (endpointsController) shows(w sim.World, svc *unstructured.Unstructured, name string, pod *unstructured.Unstructured) bool {
+	slices := w.Owned(grSlices, svc.GetNamespace(), uidOf(svc))
+	old := w.Get(grEndpoints, svc.GetNamespace(), svc.GetName())
+	if len(slices) == 0 || old == nil {
+		return false
+	}
+	var want, address map[string]any
+	field := "addresses"
+	if pod != nil && !finished(pod) && picks(table(svc.Object, "spec", "selector"), labelsOf(pod)) {
+		want = endpoint(svc, pod)
+		var up bool
+		if address, up = addressOf(svc, pod); !up {
+			field = "notReadyAddresses"
+			if deleting(pod) {
+				address = nil
+			}
+		}
+	}
+	if !equal(ofPod(items(slices[0].Object, "endpoints"), name), want) {
+		return false
+	}
+	for _, subset := range items(old.Object, "subsets") {
+		for _, f := range []string{"addresses", "notReadyAddresses"} {
+			found := ofPod(items(subset, f), name)
+			if f == field && !equal(found, address) || f != field && found != nil {
+				return false
+			}
+		}
+	}
+	return address == nil || len(items(old.Object, "subsets")) > 0
+}
+
+// ofPod is the entry of a list of addresses that refers to a pod, nil without one.
+func ofPod(list []any, name string) map[string]any {
+	for _, e := range list {
+		if text(e, "targetRef", "name") == name {
+			return table(e)
+		}
+	}
+	return nil
+}
+
+// addressOf is a pod's entry in Endpoints, and whether it is one of the ready ones.
+func addressOf(svc, pod *unstructured.Unstructured) (address map[string]any, up bool) {
+	address = map[string]any{"ip": text(pod.Object, "status", "podIP"), "targetRef": podReference(pod)}
+	if n := text(pod.Object, "spec", "nodeName"); n != "" {
+		address["nodeName"] = n
+	}
+	return address, ready(pod) || flag(svc.Object, "spec", "publishNotReadyAddresses")
 }
 
 func (c endpointsController) sync(w sim.World, svc *unstructured.Unstructured) time.Duration {
@@ -165,12 +222,9 @@ func namedPort(pods []*unstructured.Unstructured, name string) int64 {
 func (endpointsController) endpoints(w sim.World, svc *unstructured.Unstructured, pods []*unstructured.Unstructured) time.Duration {
 	var up, down []any
 	for _, p := range pods {
-		address := map[string]any{"ip": text(p.Object, "status", "podIP"), "targetRef": podReference(p)}
-		if n := text(p.Object, "spec", "nodeName"); n != "" {
-			address["nodeName"] = n
-		}
+		address, serves := addressOf(svc, p)
 		switch {
-		case ready(p) || flag(svc.Object, "spec", "publishNotReadyAddresses"):
+		case serves:
 			up = append(up, address)
 		case !deleting(p):
 			down = append(down, address)

@@ -44,6 +44,7 @@ func (daemonSetController) sync(w sim.World, set *unstructured.Unstructured) tim
 		w: w, set: set, history: h, minReady: number(set.Object, 0, "spec", "minReadySeconds"),
 		hash: text(h.update.Object, "metadata", "labels", labelRevision),
 	}
+	d.choose()
 	d.load()
 	again := time.Duration(0)
 	if err := d.place(); err != nil {
@@ -73,14 +74,19 @@ type daemon struct {
 	used  map[string]bool                         // revision names
 }
 
-func (d *daemon) load() {
-	d.nodes, d.pods, d.used, d.wait = nil, map[string][]*unstructured.Unstructured{}, map[string]bool{}, 0
+// choose finds the nodes, which stay the same while pods are made and deleted.
+func (d *daemon) choose() {
 	spec := daemonSpec(table(d.set.Object, "spec", "template", "spec"), "")
 	for _, n := range d.w.List(grNodes, "") {
 		if fits(spec, n) {
 			d.nodes = append(d.nodes, n.GetName())
 		}
 	}
+}
+
+// load looks at the pods as they are now.
+func (d *daemon) load() {
+	d.pods, d.used, d.wait = map[string][]*unstructured.Unstructured{}, map[string]bool{}, 0
 	for _, p := range d.w.Owned(grPods, d.set.GetNamespace(), uidOf(d.set)) {
 		node := nodeOf(p)
 		d.pods[node] = append(d.pods[node], p)

@@ -177,7 +177,7 @@ func (t *table) pick(f filter) []*entry {
 			return nil
 		}
 	}
-	keys := t.span(f.namespace)
+	keys := t.among(f)
 	out := make([]*entry, 0, len(keys))
 	for _, k := range keys {
 		if e := t.items[k]; f.matches(e) {

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sort"
@@ -22,12 +23,11 @@ type objectKey struct {
 
 type nsName struct{ namespace, name string }
 
-func (a nsName) less(b nsName) bool {
-	if a.namespace != b.namespace {
-		return a.namespace < b.namespace
-	}
-	return a.name < b.name
+func (a nsName) compare(b nsName) int {
+	return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name))
 }
+
+func (a nsName) less(b nsName) bool { return a.compare(b) < 0 }
 
 // entry is one stored state of an object. It never changes: a write makes a
 // new one, so that readers, lists and watches share it without a lock.
@@ -83,8 +83,9 @@ func encodeTyped(obj map[string]any) (data []byte, body int, err error) {
 // table holds the objects of one resource, sorted by namespace and name as
 // etcd's keys are.
 type table struct {
-	items map[nsName]*entry
-	keys  []nsName
+	items  map[nsName]*entry
+	keys   []nsName
+	labels labelled
 }
 
 // span returns the sorted keys of a namespace, all for "".
@@ -98,18 +99,22 @@ func (t *table) span(namespace string) []nsName {
 }
 
 func (t *table) set(k nsName, e *entry) {
-	if _, ok := t.items[k]; !ok {
+	prev, ok := t.items[k]
+	if !ok {
 		i := sort.Search(len(t.keys), func(i int) bool { return !t.keys[i].less(k) })
 		t.keys = slices.Insert(t.keys, i, k)
 	}
 	t.items[k] = e
+	t.labels.move(k, prev, e)
 }
 
 func (t *table) delete(k nsName) {
-	if _, ok := t.items[k]; !ok {
+	prev, ok := t.items[k]
+	if !ok {
 		return
 	}
 	delete(t.items, k)
+	t.labels.move(k, prev, nil)
 	i := sort.Search(len(t.keys), func(i int) bool { return !t.keys[i].less(k) })
 	t.keys = slices.Delete(t.keys, i, i+1)
 }

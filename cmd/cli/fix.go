@@ -26,9 +26,10 @@ func (a *app) fixCmd() *cobra.Command {
 		Use:   "fix [PATH…]",
 		Short: "Rewrite what runbooks use that is deprecated",
 		Long: `Rewrites .star files, in files or folders (the present one by default): names, files
-and arguments that a dependency deprecated (its rutter.mod.star says so), builtins that
-are retired, and a runbook that names no language level. What a file does stays the
-same. What can't be rewritten is told, with its place. vendor/ is left alone.
+and arguments that a dependency deprecated (its rutter.mod.star says so), functions and
+arguments whose docstring says "Deprecated: use NAME", builtins that are retired, and a
+runbook that names no language level. What a file does stays the same. What can't be
+rewritten is told, with its place. vendor/ is left alone.
 
 With --diff nothing is written: the differences are shown, and the exit code is 4 where
 there are any.`,
@@ -84,7 +85,7 @@ func (a *app) fixFile(h *host.Host, o *deps.Opened, file string, diff bool) (boo
 	if err != nil {
 		return false, &diag.Error{Code: diag.Usage, Subject: a.shown(file), Problem: "can't be read", Err: err, Changed: "nothing"}
 	}
-	found, text, err := fix.Source(loader.Label(filepath.ToSlash(rel)), string(src), rulesOf(h, o))
+	found, text, err := fix.Source(loader.Label(filepath.ToSlash(rel)), string(src), rulesOf(h, o, nil))
 	if err != nil {
 		return false, err
 	}
@@ -130,13 +131,49 @@ func replaceFile(root *os.Root, name string, data []byte, mode fs.FileMode) erro
 	return root.Rename(temp, name)
 }
 
-// rulesOf is what is deprecated of what a module can use.
-func rulesOf(h *host.Host, o *deps.Opened) fix.Rules {
+// rulesOf is what is deprecated of what a module can use. bundle is looked into first;
+// it may be nil.
+func rulesOf(h *host.Host, o *deps.Opened, bundle *loader.Bundle) fix.Rules {
 	r := fix.Rules{API: interp.API, Builtins: h.Builtins.All()}
 	if o != nil {
 		r.Dependencies = o.Deprecations
 	}
+	r.Read = func(label string) (string, bool) {
+		if bundle != nil {
+			if src, ok := bundle.Files[label]; ok {
+				return src, true
+			}
+		}
+		return moduleSource(h, o, label)
+	}
 	return r
+}
+
+// moduleSource is the source of a module that one of o's can load: of the standard library,
+// of a dependency, or of its own. There is none where it can't be read, which whoever
+// loads it is told.
+func moduleSource(h *host.Host, o *deps.Opened, label string) (string, bool) {
+	library, file, _ := strings.Cut(label, "//")
+	var fsys fs.FS
+	switch {
+	case loader.InStdlib(label):
+		fsys = h.Stdlib
+	case o == nil:
+		return "", false
+	case library == "":
+		root, err := os.OpenRoot(o.Dir)
+		if err != nil {
+			return "", false
+		}
+		defer func() { _ = root.Close() }() // nothing is written
+		fsys = root.FS()
+	case o.Libraries[strings.TrimPrefix(library, "@")] != nil:
+		fsys = o.Libraries[strings.TrimPrefix(library, "@")]
+	default:
+		return "", false
+	}
+	src, err := fs.ReadFile(fsys, file)
+	return string(src), err == nil
 }
 
 // starFiles are the Starlark files below the paths, sorted, each once.
@@ -177,7 +214,7 @@ func (a *app) warnDeprecated(h *host.Host, l *found, rb *host.Runbook) error {
 	if l.deps != nil {
 		lines = append(lines, l.deps.Warnings...)
 	}
-	rules, hint := rulesOf(h, l.deps), false
+	rules, hint := rulesOf(h, l.deps, rb.Bundle), false
 	for label, src := range rb.Bundle.Files {
 		if !strings.HasPrefix(label, "//") {
 			continue // of a dependency: its own concern

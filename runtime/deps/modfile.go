@@ -55,7 +55,8 @@ type Deprecation struct {
 	File    string // within the module, "preflight.star"
 	Name    string // of a function or value in it; "" for all of the file
 	Arg     string // of that function; "" for all of it
-	// Use is the new name of the value or argument, File2 the file in which it is
+	Nth     int    // where that is among the function's parameters, from 1; 0 if unknown
+	// Use is the new name of the value or argument, Moved the file in which it is
 	// now; "" where there is no such.
 	Use, Moved string
 	Since      string

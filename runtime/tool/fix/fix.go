@@ -1,7 +1,7 @@
 // Package fix finds what a runbook uses that will not be kept, says what to use
 // instead, and rewrites what can be rewritten without changing what the runbook
-// does. What is deprecated is said by the rutter.mod.star of dependencies and by the
-// declarations of builtins.
+// does. What is deprecated is said by the rutter.mod.star of dependencies, by the
+// docstrings of functions that are loaded, and by the declarations of builtins.
 package fix
 
 import (
@@ -56,6 +56,9 @@ type Rules struct {
 	API          int
 	Dependencies []deps.Deprecation
 	Builtins     []*builtin.Spec
+	// Read gives the source of a module that is loaded, for the marks in it; nil for
+	// none.
+	Read func(label string) (src string, ok bool)
 }
 
 // Source looks at a module's source, called label, and gives its findings in the
@@ -198,7 +201,7 @@ func (x *finder) load(l *syntax.LoadStmt) {
 		return // the loader says so
 	}
 	library, file, _ := strings.Cut(target, "//")
-	for _, d := range x.rules.Dependencies {
+	for _, d := range x.deprecations(target) {
 		switch {
 		case d.Library != library || d.File != file:
 		case d.Name == "":
@@ -211,6 +214,23 @@ func (x *finder) load(l *syntax.LoadStmt) {
 			}
 		}
 	}
+}
+
+// deprecations are those that may concern a load from the module called target. What
+// a rutter.mod.star says of a name takes the place of what its docstring says.
+func (x *finder) deprecations(target string) []deps.Deprecation {
+	out := slices.Clone(x.rules.Dependencies)
+	if x.rules.Read == nil {
+		return out
+	}
+	for _, m := range marks(target, x.rules.Read) {
+		if !slices.ContainsFunc(out, func(d deps.Deprecation) bool {
+			return d.Library == m.Library && d.File == m.File && d.Name == m.Name && d.Arg == m.Arg
+		}) {
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 // say adds a finding about something that a dependency deprecated.
@@ -310,26 +330,50 @@ func (x *finder) renamed(l *syntax.LoadStmt, i int, use string) (text string, re
 // step("name", fn, argument = …).
 func (x *finder) argument(local string, d deps.Deprecation) {
 	for _, c := range x.calls {
-		called := isName(c.Fn, local)
+		first, called := 0, isName(c.Fn, local)
 		for i := 0; i < len(c.Args) && i < 2 && !called; i++ {
 			called = (isName(c.Fn, "step") || isName(c.Fn, "attempt")) && isName(c.Args[i], local)
+			first = i + 1
 		}
-		if !called {
-			continue
+		if called {
+			x.argumentOf(c, c.Args[first:], d)
 		}
+	}
+}
+
+// argumentOf looks at the arguments that one call gives a function.
+func (x *finder) argumentOf(c *syntax.CallExpr, args []syntax.Expr, d deps.Deprecation) {
+	keyword := func(name string) *syntax.Ident {
 		for _, a := range c.Args {
-			b, ok := a.(*syntax.BinaryExpr)
-			if !ok || b.Op != syntax.EQ || !isName(b.X, d.Arg) {
-				continue
+			if b, ok := a.(*syntax.BinaryExpr); ok && b.Op == syntax.EQ && isName(b.X, name) {
+				return b.X.(*syntax.Ident)
 			}
-			at := b.X.(*syntax.Ident).NamePos
-			what := fmt.Sprintf("argument %s of %s", d.Arg, d.Name)
-			if d.Use == "" {
-				x.say(at, what, d, "")
-				continue
-			}
-			from := x.offset(at)
-			x.say(at, what, d, "use "+d.Use, edit{from, from + len(d.Arg), d.Use})
+		}
+		return nil
+	}
+	what := fmt.Sprintf("argument %s of %s", d.Arg, d.Name)
+	instead := ""
+	if d.Use != "" {
+		instead = "use " + d.Use
+	}
+	if id := keyword(d.Arg); id != nil {
+		if d.Use == "" || keyword(d.Use) != nil { // both can't have the one name
+			x.say(id.NamePos, what, d, instead)
+			return
+		}
+		from := x.offset(id.NamePos)
+		x.say(id.NamePos, what, d, instead, edit{from, from + len(d.Arg), d.Use})
+		return
+	}
+	for i := 0; i < d.Nth && i < len(args); i++ {
+		b, isBinary := args[i].(*syntax.BinaryExpr)
+		u, isUnary := args[i].(*syntax.UnaryExpr)
+		if isBinary && b.Op == syntax.EQ || isUnary && (u.Op == syntax.STAR || u.Op == syntax.STARSTAR) {
+			return
+		}
+		if i == d.Nth-1 {
+			at, _ := args[i].Span()
+			x.say(at, what+", given by its place,", d, instead)
 		}
 	}
 }

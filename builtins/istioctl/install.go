@@ -98,10 +98,11 @@ func driveInstall(c *builtin.Call, s effect.Submitter, a *installArgs, p *effect
 	return &installed{Version: d.Version, Engine: d.Engine, Applied: done.Applied, Unchanged: done.Unchanged, Pruned: done.Pruned, Left: done.Left}, nil
 }
 
-// options are the arguments as the library takes them.
-func (a *manifestArgs) options() lib.RenderOptions {
+// options are the arguments as the library takes them, with what the run knows.
+func (a *manifestArgs) options(c *builtin.Call) lib.RenderOptions {
 	return lib.RenderOptions{
-		Version: a.Version.String(), Profile: a.Profile, Set: a.Set,
+		Knowledge: c.Run.Knowledge,
+		Version:   a.Version.String(), Profile: a.Profile, Set: a.Set,
 		Files: files(a.Files), Revision: a.Revision, ChartsDir: a.Charts,
 	}
 }

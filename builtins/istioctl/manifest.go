@@ -43,7 +43,7 @@ Unknown paths and values are errors; what the library warns of is in warnings.`,
 
 // rendered is the manifest of a's inputs, its objects stored.
 func rendered(c *builtin.Call, r *lib.Renderer, a *manifestArgs) (*manifest.Manifest, error) {
-	got, err := r.Render(c.Ctx, a.options())
+	got, err := r.Render(c.Ctx, a.options(c))
 	if err != nil {
 		return nil, badInput(c, err)
 	}

@@ -17,7 +17,7 @@ It is what the charts of istioctl.manifest with the same arguments get. With a
 profile alone it dumps the profile, which istioctl itself no longer does.`,
 		Example: `yaml.decode(istioctl.values(profile = "ambient"))["spec"]["components"]`,
 		Do: func(c *builtin.Call, a *manifestArgs) (any, error) {
-			text, err := lib.Values(c.Ctx, a.options())
+			text, err := lib.Values(c.Ctx, a.options(c))
 			if err != nil {
 				return nil, badInput(c, err)
 			}

@@ -72,7 +72,9 @@ notes, and adds versions that are newer than this rutter:
       affects: [istiod EXAMPLE]
       sources: [https://istio.io/latest/news/releases/]
       detect:
-        - {in: istiod, says: sets EXAMPLE, all: [{env: EXAMPLE}]}`,
+        - {in: istiod, says: sets EXAMPLE, all: [{env: EXAMPLE}]}
+  removedFields:   # of an IstioOperator, for the error that names them
+    - {path: values.example, since: "1.32", instead: values.other, sources: [https://istio.io/latest/news/releases/]}`,
 		Example: `  rutter knowledge
   rutter knowledge show istio-1.27-native-sidecars
   rutter knowledge diff 1.29 1.31 --context prod`,
@@ -82,7 +84,7 @@ notes, and adds versions that are newer than this rutter:
 			if err != nil {
 				return err
 			}
-			return a.printed(output, map[string]any{"releases": k.Releases(), "skew": k.Skew()}, func(w io.Writer) error { return listKnown(w, k) })
+			return a.printed(output, map[string]any{"releases": k.Releases(), "skew": k.Skew(), "removedFields": k.RemovedFields()}, func(w io.Writer) error { return listKnown(w, k) })
 		},
 	}
 	t.knowledgeFlag(cmd)
@@ -117,6 +119,14 @@ func listKnown(out io.Writer, k *knowledge.Base) error {
 		}
 		w.keep(t.Flush())
 	}
+	w.line("")
+	w.line("Fields of an IstioOperator that are gone")
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	for _, f := range k.RemovedFields() {
+		_, err := fmt.Fprintf(t, "  %s\tsince %s\t%s\n", f.Path, f.Since, f.Instead)
+		w.keep(err)
+	}
+	w.keep(t.Flush())
 	return w.err
 }
 

@@ -4,7 +4,7 @@
 // where that is written. Detectors find what of it concerns a cluster or a
 // manifest.
 //
-// The data is in data/, one file per minor version; a file of an organization
+// The data is in data/, one file per minor version, one of fields that are gone; a file of an organization
 // can be laid over it (Load), so that a new Istio release needs no new rutter.
 // A Base is never changed once it is made, and safe for concurrent use.
 package knowledge
@@ -94,6 +94,7 @@ type Skew struct {
 type Base struct {
 	skew     Skew
 	releases []*Release // ascending
+	removed  []*RemovedField
 }
 
 // Skew is the rules for how far versions may lie apart.
@@ -170,7 +171,7 @@ func (b *Base) Note(id string) (*Note, error) {
 // over lays what another base knows over b: a release's Kubernetes range and
 // notes of the same id are replaced, the rest is added.
 func (b *Base) over(o *Base) *Base {
-	out := &Base{skew: b.skew}
+	out := &Base{skew: b.skew, removed: b.fieldsOver(o)}
 	if len(o.skew.Sources) > 0 {
 		out.skew = o.skew
 	}

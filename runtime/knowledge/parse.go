@@ -20,13 +20,16 @@ import (
 // maxFile bounds a file of knowledge, in bytes.
 const maxFile = 4 << 20
 
-// document is one YAML document of a file: a release, or the skew rules.
+// document is one YAML document of a file: a release, the skew rules, or fields that
+// releases dropped.
 type document struct {
 	Istio      string   `yaml:"istio"` // "1.24"
 	Kubernetes *k8s     `yaml:"kubernetes"`
 	Sources    []string `yaml:"sources"`
 	Notes      []*Note  `yaml:"notes"`
 	Skew       *Skew    `yaml:"skew"`
+
+	Removed []*RemovedField `yaml:"removedFields"`
 }
 
 type k8s struct {
@@ -65,7 +68,7 @@ func parse(file string, text []byte) (*Base, error) {
 			return nil, err
 		}
 	}
-	if len(out.releases) == 0 && len(out.skew.Sources) == 0 {
+	if len(out.releases) == 0 && len(out.skew.Sources) == 0 && len(out.removed) == 0 {
 		return nil, wrong(diag.Pos{File: file}, errors.New("it holds no release"))
 	}
 	return out, nil
@@ -83,9 +86,12 @@ func (b *Base) take(file string, doc *document, node *yaml.Node) error {
 			return wrong(at(root), errors.New("skew needs inPlace and byRevision of at least 1, and sources"))
 		}
 		b.skew = *doc.Skew
-		if doc.Istio == "" {
-			return nil
-		}
+	}
+	if n, err := b.addFields(doc.Removed, items(root, "removedFields")); err != nil {
+		return wrong(at(n), err)
+	}
+	if doc.Istio == "" && (doc.Skew != nil || len(doc.Removed) > 0) {
+		return nil
 	}
 	r, err := doc.release()
 	if err != nil {
@@ -251,7 +257,7 @@ func unreadable(file string, err error) error {
 
 // keys are all keys of a file.
 var keys = []string{
-	"istio", "kubernetes", "min", "max", "sources", "notes", "skew", "inPlace", "byRevision", "nodeAgents",
+	"istio", "kubernetes", "min", "max", "sources", "notes", "skew", "inPlace", "byRevision", "nodeAgents", "removedFields", "path", "since", "instead",
 	"id", "title", "severity", "changes", "do", "class", "reason", "affects", "detect",
 	"in", "says", "names", "labels", "all", "shared", "with", "mine", "theirs", "elsewhere", "field", "env", "set", "is", "not", "matches", "older", "any",
 }

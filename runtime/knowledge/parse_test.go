@@ -77,6 +77,10 @@ func TestParse(t *testing.T) {
 		"half a join":          {detect("{in: Service, says: x, with: [{in: Secret, mine: a}]}"), 5, "go together"},
 		"an empty note":        {edit("notes:\n", "notes:\n  -\n"), 5, "an empty note"},
 		"an empty detection":   {detect(""), 5, "an empty detection"},
+		"a field twice":        {fields + strings.TrimPrefix(fields, "removedFields:\n"), 3, "values.old is there twice"},
+		"a field of no minor":  {strings.Replace(fields, `"1.32"`, `"1.32.1"`, 1), 2, "since: "},
+		"a field of nowhere":   {strings.Replace(fields, "sources: [x]", "sources: []", 1), 2, "path, instead or sources"},
+		"no field at all":      {"removedFields:\n  -\n", 2, "an empty field"},
 		"skew without sources": {"skew: {inPlace: 1, byRevision: 2}", 1, "skew needs"},
 		"nested too deep":      {detect("{in: Service, says: x, all: [" + strings.Repeat("{field: a, all: [", 12) + "{field: b}" + strings.Repeat("]}", 12) + "]}"), 5, "nested more"},
 	} {
@@ -103,6 +107,39 @@ func TestParse(t *testing.T) {
 	}
 	if n := b.releases[0].Notes[0]; n.Istio != "1.32" || n.Changes != "what changes" || n.Pos.Line != 5 {
 		t.Errorf("%+v", n)
+	}
+}
+
+const fields = "removedFields:\n  - {path: values.old, since: \"1.32\", instead: values.new, sources: [x]}\n"
+
+// Fields that are gone are data like the rest: a file corrects them and adds more.
+func TestRemovedFields(t *testing.T) {
+	b := base(t)
+	in := func(b *Base, version string) map[string]string {
+		out := map[string]string{}
+		for _, f := range b.RemovedIn(semver.MustParse(version)) {
+			out[f.Path] = f.Since + ": " + f.Instead
+		}
+		return out
+	}
+	if got := in(b, "1.31.0"); len(got) != 14 || got["components.citadel"] != "1.6: istiod is the CA: components.pilot" {
+		t.Errorf("got %v", got)
+	}
+	if got := in(b, "1.7.0"); len(got) != 6 {
+		t.Errorf("in 1.7: %v", got)
+	}
+	o, err := Load(b, "own.yaml", []byte(fields+"  - {path: components.citadel, since: \"1.5\", instead: ours, sources: [x]}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := in(o, "1.31.0"); len(got) != 14 || got["components.citadel"] != "1.5: ours" {
+		t.Errorf("overridden: %v", got)
+	}
+	if got := in(o, "1.32.0-beta.1"); len(got) != 15 || got["values.old"] != "1.32: values.new" {
+		t.Errorf("in 1.32: %v", got)
+	}
+	if len(b.RemovedFields()) != 14 || len(o.Releases()) != len(b.Releases()) || o.Skew().InPlace != b.Skew().InPlace {
+		t.Error("the base was changed, or lost something")
 	}
 }
 
@@ -188,6 +225,7 @@ func TestBetween(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(good)
 	f.Add("skew: {inPlace: 1, byRevision: 2, sources: [a]}")
+	f.Add(fields)
 	f.Add("istio: \"1.1\"\nnotes: &a [*a]\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		b, err := parse("f", []byte(text))

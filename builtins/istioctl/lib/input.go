@@ -20,6 +20,7 @@ import (
 	"istio.io/istio/manifests"
 
 	"rutter.dev/rutter/runtime/env"
+	"rutter.dev/rutter/runtime/knowledge"
 	"rutter.dev/rutter/runtime/plain"
 )
 
@@ -35,6 +36,7 @@ type renderInput struct {
 	chartSum string // digest of that folder's content
 	tool     string // istioctl of another version that renders instead, or ""
 	warnings []string
+	gone     []*knowledge.RemovedField // that the version does not have any more
 }
 
 func newRenderInput(opts RenderOptions) (*renderInput, error) {
@@ -56,6 +58,10 @@ func newRenderInput(opts RenderOptions) (*renderInput, error) {
 // newInput reads and validates everything but which charts are rendered.
 func newInput(opts RenderOptions) (*renderInput, error) {
 	in := &renderInput{version: cmp.Or(opts.Version, LinkedVersion), profile: opts.Profile, revision: opts.Revision}
+	var err error
+	if in.gone, err = goneIn(opts.Knowledge, in.version); err != nil {
+		return nil, err
+	}
 	// What an istioctl of this version has compiled in. As the first file it
 	// loses to every input, as the compiled-in values do.
 	base, err := operatorDocument(map[string]any{"hub": DefaultHub, "tag": in.version})

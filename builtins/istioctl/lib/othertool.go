@@ -102,6 +102,9 @@ func (r *Renderer) execute(ctx context.Context, in *renderInput, dir string, too
 	in.charts = charts
 	out, err := r.tools.Exec(ctx, tool.Binary, args...)
 	if err != nil {
+		if unknownField.MatchString(err.Error()) {
+			err = in.explain(err)
+		}
 		return nil, err
 	}
 	sets, err := componentsOf(out)

@@ -12,6 +12,7 @@ import (
 	"istio.io/istio/manifests"
 
 	"rutter.dev/rutter/runtime/diag"
+	"rutter.dev/rutter/runtime/knowledge"
 	"rutter.dev/rutter/runtime/toolchain"
 )
 
@@ -62,6 +63,10 @@ func TestAnotherMinorByItsOwnIstioctl(t *testing.T) {
 	if _, err := r.Render(t.Context(), RenderOptions{Version: "1.30.3"}); err == nil || !strings.Contains(err.Error(), `unknown field "pilt"`) {
 		t.Errorf("error %v", err)
 	}
+	s.err = &toolchain.ToolError{Path: "/tools/istioctl", Code: 1, Message: `Error: unknown field "galley"`}
+	if _, err := r.Render(t.Context(), RenderOptions{Version: "1.30.3", SetFlags: []string{"components.galley.enabled=true"}}); err == nil || !strings.Contains(err.Error(), `set "components.galley.enabled": istio 1.30.3 refuses it`) || !strings.Contains(err.Error(), "components.galley was removed in Istio 1.6") {
+		t.Errorf("error %v", err)
+	}
 	// One that can't run leaves the charts of its release, and says so.
 	s.err = errors.New("is not for this machine")
 	charts := filepath.Join(t.TempDir(), "manifests")
@@ -85,6 +90,14 @@ func TestAnotherMinorByItsOwnIstioctl(t *testing.T) {
 }
 
 func TestBadInputs(t *testing.T) {
+	base, err := knowledge.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := knowledge.Load(base, "own.yaml", []byte("removedFields:\n  - {path: components.galley, since: \"1.5\", instead: ask ops, sources: [x]}\n  - {path: components.pilt, since: \"1.32\", instead: later, sources: [x]}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		name string
 		in   RenderOptions
@@ -94,12 +107,14 @@ func TestBadInputs(t *testing.T) {
 		{"unknown path", RenderOptions{SetFlags: []string{"components.pilt.enabled=true"}}, `set "components.pilt.enabled": istio 1.31.0 refuses it`},
 		{"removed field of a setting", RenderOptions{SetFlags: []string{"addonComponents.grafana.enabled=true"}}, "addonComponents was removed in Istio 1.8; instead: install the addon itself"},
 		{"removed field of a file", RenderOptions{Files: []File{{Name: "old.yaml", Content: []byte("apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec:\n  components:\n    citadel:\n      enabled: true\n")}}}, "components.citadel was removed in Istio 1.6; instead: istiod is the CA"},
+		{"removed field of a file of knowledge", RenderOptions{SetFlags: []string{"components.galley.enabled=true"}, Knowledge: own}, "components.galley was removed in Istio 1.5; instead: ask ops"},
+		{"field that a later version removes", RenderOptions{SetFlags: []string{"components.pilt.enabled=true"}, Knowledge: own}, `unknown field "pilt"`},
 		{"another minor", RenderOptions{Version: "1.29.0"}, "not of the linked Istio minor"},
 		{"charts of another minor", RenderOptions{Version: "1.30.3", ChartsDir: t.TempDir()}, "no profiles/default.yaml in it"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := NewRenderer("").Render(t.Context(), tc.in)
-			if err == nil || !strings.Contains(err.Error(), tc.want) {
+			if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "later") {
 				t.Errorf("error %v, want one that says %q", err, tc.want)
 			}
 		})

@@ -3,47 +3,35 @@ package lib
 import (
 	"fmt"
 	"strings"
+
+	"github.com/Masterminds/semver/v3"
+
+	"rutter.dev/rutter/runtime/knowledge"
 )
 
-// removedField is a field of IstioOperator that a release dropped.
-type removedField struct {
-	path    string // below spec
-	since   string
-	instead string
-}
-
-// removedFields are what old installations still have in their files. Source:
-// Istio's release notes and upgrade notes of the release named.
-func removedFields() []removedField {
-	const addons = "install the addon itself, from samples/addons of the release or its own charts"
-	const mixer = "telemetry is configured with Telemetry resources, policy with AuthorizationPolicy or an Envoy filter"
-	return []removedField{
-		{"addonComponents", "1.8", addons},
-		{"values.grafana", "1.8", addons},
-		{"values.kiali", "1.8", addons},
-		{"values.prometheus", "1.8", addons},
-		{"values.tracing", "1.8", addons},
-		{"values.mixer", "1.8", mixer},
-		{"components.policy", "1.8", mixer},
-		{"components.telemetry", "1.8", mixer},
-		{"components.citadel", "1.6", "istiod is the CA: components.pilot"},
-		{"components.galley", "1.6", "istiod does it: components.pilot"},
-		{"components.sidecarInjector", "1.6", "istiod injects: components.pilot"},
-		{"components.nodeAgent", "1.6", "the proxy's agent does it"},
-		{"values.galley", "1.6", "istiod does it: values.pilot"},
-		{"values.nodeagent", "1.6", "the proxy's agent does it"},
+// goneIn are the fields that a version does not have any more; none where the version
+// is not one, which is refused elsewhere.
+func goneIn(k *knowledge.Base, version string) ([]*knowledge.RemovedField, error) {
+	k, err := knowledge.OrDefault(k)
+	if err != nil {
+		return nil, err
 	}
+	v, err := semver.NewVersion(version)
+	if err != nil {
+		return nil, nil
+	}
+	return k.RemovedIn(v), nil
 }
 
 // removal says since when a field that Istio does not know is gone, and what
 // there is instead; "" where it never was, or nothing is known of it.
 func (in *renderInput) removal(field string) string {
-	for _, r := range removedFields() {
-		last := r.path[strings.LastIndex(r.path, ".")+1:]
-		if last != field || !in.sets(r.path) {
+	for _, r := range in.gone {
+		last := r.Path[strings.LastIndex(r.Path, ".")+1:]
+		if last != field || !in.sets(r.Path) {
 			continue
 		}
-		return fmt.Sprintf("%s was removed in Istio %s; instead: %s", r.path, r.since, r.instead)
+		return fmt.Sprintf("%s was removed in Istio %s; instead: %s", r.Path, r.Since, r.Instead)
 	}
 	return ""
 }

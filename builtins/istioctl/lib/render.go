@@ -14,6 +14,7 @@ import (
 	"istio.io/istio/operator/pkg/render"
 	"istio.io/istio/operator/pkg/util/clog"
 
+	"rutter.dev/rutter/runtime/knowledge"
 	"rutter.dev/rutter/runtime/toolchain"
 )
 
@@ -37,6 +38,9 @@ type RenderOptions struct {
 	// ChartsDir is the folder of another Istio release, or its manifests
 	// folder, to render that release's charts and profiles.
 	ChartsDir string
+	// Knowledge says which fields are gone, for errors; nil is what rutter was built
+	// with.
+	Knowledge *knowledge.Base
 }
 
 // File is an IstioOperator document: its content, or the path to read it from.

@@ -6,5 +6,5 @@ import "embed"
 // FS holds the library's modules by name. They are listed one by one, so that
 // their tests, which stand beside them, are nothing that a runbook can load.
 //
-//go:embed ambient.star canary.star gateway_canary.star gateways.star helm.star multicluster.star nodes.star preflight.star probes.star settings.star telemetry.star validate.star waves.star
+//go:embed ambient.star canary.star gateway_canary.star gateways.star helm.star multicluster.star nodes.star preflight.star probes.star served.star settings.star telemetry.star validate.star waves.star
 var FS embed.FS

@@ -22,15 +22,16 @@ type world struct {
 	dir  string // of the repository
 	home string
 	runs int // of git
+	env  map[string]string
 	m    *Manager
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), home: t.TempDir()}
-	env := map[string]string{"PATH": os.Getenv("PATH"), "HOME": w.home}
+	w.env = map[string]string{"PATH": os.Getenv("PATH"), "HOME": w.home}
 	w.m = New(Options{
-		Cache: filepath.Join(t.TempDir(), "cache"), API: 1, Rutter: "1.2.0", Getenv: func(k string) string { return env[k] },
+		Cache: filepath.Join(t.TempDir(), "cache"), API: 1, Rutter: "1.2.0", Getenv: func(k string) string { return w.env[k] },
 		Git: func(ctx context.Context, c Command) ([]byte, error) { w.runs++; return Run(ctx, c) },
 	})
 	return w

@@ -10,10 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"rutter.dev/rutter/runtime/loader"
 )
 
 // Command is one execution of git, never a shell's line.
@@ -39,7 +42,7 @@ const (
 // repositories. Git's configuration is not among them: it could run programs, and
 // what is fetched would depend on the machine.
 var passed = []string{
-	"PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "SSH_AUTH_SOCK", "GIT_ASKPASS", "SSH_ASKPASS", "GIT_SSL_CAINFO", "SSL_CERT_FILE", "SSL_CERT_DIR",
+	"PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "GIT_SSH", "GIT_SSH_VARIANT", "GIT_ASKPASS", "SSH_ASKPASS", "GIT_SSL_CAINFO", "SSL_CERT_FILE", "SSL_CERT_DIR",
 	"http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "all_proxy", "ALL_PROXY",
 }
 
@@ -57,6 +60,9 @@ func gitEnv(getenv func(string) string, dir string) []string {
 	}
 	return env
 }
+
+// redirected is what git says of a server that sends it elsewhere.
+var redirected = regexp.MustCompile(`returned error: 30[12378]\b`)
 
 // repository is a bare git repository of our own, for one fetch: it is made
 // without templates, so without hooks, and nothing of the other one's configuration
@@ -94,6 +100,7 @@ func (r *repository) git(ctx context.Context, stdin io.Reader, max int, args ...
 	fixed := []string{
 		"-c", "core.hooksPath=" + os.DevNull, "-c", "core.fsmonitor=false", "-c", "core.attributesFile=" + os.DevNull, "-c", "fetch.fsckObjects=true",
 		"-c", "transfer.bundleURI=false", "-c", "protocol.version=2", "-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "credential.helper=",
+		"-c", "http.followRedirects=false", "-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60",
 	}
 	out, err := r.run(ctx, Command{Args: append(fixed, args...), Env: r.env, Dir: r.dir, Stdin: stdin, Max: max})
 	if err != nil {
@@ -120,6 +127,9 @@ func (r *repository) get(ctx context.Context, s Source) error {
 		}
 		// Servers without protocol 2 refuse what is no branch or tag.
 		if _, all := r.git(ctx, nil, maxTalk, append(fetch, "--end-of-options", s.Git, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")...); all != nil {
+			if redirected.MatchString(all.Error()) {
+				return fmt.Errorf("it leads to another address, which is not followed; name that one in "+loader.ModFile+": %w", all)
+			}
 			return err
 		}
 	}
@@ -214,13 +224,19 @@ func Run(ctx context.Context, c Command) ([]byte, error) {
 	}
 	cmd := exec.CommandContext(ctx, bin, c.Args...) // #nosec G204 -- git, with arguments that were looked at, and no shell between
 	cmd.Env, cmd.Dir, cmd.Stdin = c.Env, c.Dir, c.Stdin
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	// A session of its own: what git starts to speak to a server ends with it, and
+	// nobody prompts at the terminal.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 2 * time.Second
 	out := &bounded{max: c.Max, full: func() { cancel(fmt.Errorf("it printed more than %d bytes", c.Max)) }}
 	said := &bounded{max: maxTalk}
 	cmd.Stdout, cmd.Stderr = out, said
 	err := cmd.Run()
 	if cause := context.Cause(ctx); cause != nil {
+		if cmd.Process != nil { // what heard no SIGTERM
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // there is nobody any more, most often
+		}
 		return nil, cause
 	}
 	if err != nil {

@@ -86,6 +86,9 @@ func (a *app) review(ctx context.Context, f *reviewFlags, older, newer string) e
 		return err
 	}
 	defer is.close()
+	if err := errors.Join(a.dependenciesHere(ctx, was, older), a.dependenciesHere(ctx, is, newer)); err != nil {
+		return err
+	}
 	pairs, err := paired(was, is)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -73,6 +74,48 @@ func (a *app) versionOf(ctx context.Context, h *host.Host, name string) (*runboo
 	}
 	v.folder = st.IsDir()
 	return v, nil
+}
+
+// dependenciesHere refuses a version whose locked dependencies are not on this
+// machine as they are locked: that says nothing of its runbooks, and fetching them is
+// for whoever runs this to decide.
+func (a *app) dependenciesHere(ctx context.Context, v *runbooksAt, name string) error {
+	if !filepath.IsAbs(v.path) {
+		return nil // of the catalogue
+	}
+	dir, root := v.path, v.root
+	if !v.folder {
+		dir = filepath.Dir(v.path)
+	}
+	if root == "" {
+		root = rootOf(v.path)
+	}
+	mod, err := deps.Find(dir, root)
+	if err != nil || mod.File == nil || len(mod.File.Dependencies) == 0 {
+		return nil // what does not load is compared as that
+	}
+	states, err := a.modules().States(ctx, mod)
+	if err != nil {
+		return nil // as well
+	}
+	var faults []error
+	for _, s := range states {
+		switch {
+		case s.Place == deps.Missing:
+			faults = append(faults, fmt.Errorf("dependency %s %s is not on this machine", s.Name, s.Version))
+		case s.Problem != "" && s.Place != deps.InFolder:
+			faults = append(faults, errors.New(s.Problem))
+		}
+	}
+	if len(faults) == 0 {
+		return nil
+	}
+	next := "rutter deps fetch"
+	if v.temp != "" {
+		rev, _, _ := strings.Cut(name, ":")
+		next = "git worktree add ../before " + rev + ", then rutter deps fetch --module ../before"
+	}
+	return &diag.Error{Code: diag.Usage, Subject: name, Err: errors.Join(faults...), Changed: "nothing", Expect: "every dependency that its rutter.lock has in vendor/ or the cache", Next: next}
 }
 
 // checkOut writes the regular files of a revision into a folder. Links are left

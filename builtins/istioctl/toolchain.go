@@ -27,7 +27,7 @@ func toolchainSpec(r *lib.Renderer) *builtin.Spec {
 	return builtin.NewRead(builtin.ReadDef[toolchainArgs]{
 		Name: "istioctl.toolchain", Returns: "struct(found, version, source, charts, why)",
 		Doc: `Whether the istioctl of a version is on this machine, so that its manifests can be rendered.
-It is looked for in the cache, in folders and on PATH. A runbook fetches none:
+It is looked for in the cache, in the folders of RUTTER_TOOLCHAIN and on PATH. A runbook fetches none:
 rutter toolchain fetch does, before it.`,
 		Example: `istioctl.toolchain("1.30.3").found`,
 		Do: func(c *builtin.Call, a *toolchainArgs) (any, error) {

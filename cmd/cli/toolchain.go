@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +14,9 @@ import (
 	"rutter.dev/rutter/runtime/policy"
 	"rutter.dev/rutter/runtime/toolchain"
 )
+
+// toolchainVar names folders with releases or binaries for everything that renders.
+const toolchainVar = "RUTTER_TOOLCHAIN"
 
 // toolchainFlags are what the subcommands share.
 type toolchainFlags struct {
@@ -43,7 +47,7 @@ may redirect to, and whether an archive without a pin is trusted the first time:
 	fl.StringVar(&f.cache, "cache", "", "folder of the cache (default $XDG_CACHE_HOME/rutter/toolchain)")
 	fl.StringVar(&f.lock, "lock", "", "lock file (default rutter.lock of the repository)")
 	fl.StringVar(&f.policy, "policy", "", "the organization's policy file (default rutter.yaml of the repository, if it has one)")
-	fl.StringSliceVar(&f.folders, "folder", nil, "folder with unpacked releases or binaries, looked into before PATH; may be repeated")
+	fl.StringSliceVar(&f.folders, "folder", nil, "folder with unpacked releases or binaries, looked into before PATH; may be repeated (for runs: "+toolchainVar+"=DIR:DIR)")
 	fl.StringVarP(&f.output, "output", "o", "", "json")
 	cmd.AddCommand(a.toolchainListCmd(&f), a.toolchainFetchCmd(&f), a.toolchainVerifyCmd(&f))
 	return cmd
@@ -157,8 +161,10 @@ func (a *app) toolchain(f *toolchainFlags) (*toolchain.Toolchain, error) {
 	if f.lock != "" {
 		o.LockFile = a.abs(f.lock)
 	}
-	for _, dir := range f.folders {
-		o.Folders = append(o.Folders, a.abs(dir))
+	for _, dir := range append(slices.Clone(f.folders), filepath.SplitList(a.env.Getenv(toolchainVar))...) {
+		if dir != "" {
+			o.Folders = append(o.Folders, a.abs(dir))
+		}
 	}
 	file := filepath.Join(root, policy.Name)
 	if f.policy != "" {

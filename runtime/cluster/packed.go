@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -17,7 +18,9 @@ import (
 )
 
 // Lean lists of the kinds of which a large mesh has many are asked for in protobuf:
-// to write ten thousand pods as JSON takes the API server three times as long.
+// to write ten thousand pods as JSON takes the API server three times as long. And
+// they are asked for whole, where the server gives that from its memory: it reads
+// pages from its store, which takes it another five times as long.
 
 // shaped are those kinds, each with its shape.
 var shaped = map[schema.GroupVersionKind]func() (*plain.Shape, error){
@@ -102,9 +105,6 @@ func (c *Client) fetch(ctx context.Context, res Resource, ns string, o ListOptio
 	return f, err
 }
 
-// errNewer is the answer of a server that has fields which are not known here.
-var errNewer = errors.New("not as its shape says")
-
 // unpack decodes a page.
 func (f *fetched) unpack(res Resource, s *plain.Shape) (*page, error) {
 	if f.page != nil {
@@ -113,7 +113,7 @@ func (f *fetched) unpack(res Resource, s *plain.Shape) (*page, error) {
 	defer f.drop()
 	items, ok := s.Objects(f.packed)
 	if !ok {
-		return nil, errNewer
+		return nil, plain.ErrShape
 	}
 	p := &page{items: make([]Object, len(items)), next: f.packed.Continue, rv: f.packed.ResourceVersion}
 	version, kind := res.GVK.ToAPIVersionAndKind()
@@ -157,4 +157,64 @@ func (a *awaited) drop() {
 	a.cancel()
 	<-a.done
 	a.page.drop()
+}
+
+// wholeFrom is the minor version of Kubernetes from which lists that ask for no
+// certain version, nor for pages, are answered from memory and object by object,
+// without a way to switch it off (KEP-2340 ConsistentListFromCache and KEP-5116
+// StreamingCollectionEncodingToProtobuf are stable in 1.34).
+const wholeFrom = 34
+
+// Whether the server is such a one.
+const (
+	notAsked int32 = iota
+	givesWhole
+	givesPages
+)
+
+// givesWhole asks the server, once, whether large lists are better taken whole.
+func (c *Client) givesWhole(ctx context.Context) bool {
+	if c.largest.Load() == notAsked {
+		v, err := c.Version(ctx)
+		switch {
+		case err != nil:
+			return false // the list goes on in pages, and says what is wrong
+		case v.Major == 1 && v.Minor >= wholeFrom:
+			c.largest.Store(givesWhole)
+		default:
+			c.largest.Store(givesPages)
+		}
+	}
+	return c.largest.Load() == givesWhole
+}
+
+// errWhole asks for a list to be taken whole, whose first page showed that there is more.
+var errWhole = errors.New("large")
+
+// mayBeWhole reports whether the list could be taken whole, and was not tried to be.
+func (l *lister) mayBeWhole() bool {
+	return l.as.shape != nil && !l.tried && l.o.MaxItems == 0 && l.o.PageSize == 0
+}
+
+// whole takes the list in one answer and looks at each object as it comes. It is
+// false where the list has to be gone through in pages after all, which then say
+// what is wrong: the answer is not as the shape says, broke off, or none came. What
+// was given is not given again.
+func (l *lister) whole(ctx context.Context, each func(*Object) error) (done bool, stop error) {
+	l.tried = true
+	opts := metav1.ListOptions{LabelSelector: l.o.Labels, FieldSelector: l.o.Fields}
+	version, kind := l.res.GVK.ToAPIVersionAndKind()
+	failed := l.c.asking(ctx, l.res, l.o, func(ctx context.Context, ns string) error {
+		body, err := l.c.rawGet(l.res, ns, "").VersionedParams(&opts, metav1.ParameterCodec).SetHeader("Accept", l.as.accept).Stream(ctx)
+		if err != nil {
+			return err
+		}
+		defer body.Close() //nolint:errcheck // it was read to its end, or the error is that of reading
+		return l.as.shape.Stream(bufio.NewReaderSize(body, 64<<10), func(m map[string]any) error {
+			m["apiVersion"], m["kind"] = version, kind
+			done, stop = l.give(&page{items: []Object{{Object: m}}, next: "more"}, each)
+			return stop
+		})
+	})
+	return done || failed == nil, stop
 }

@@ -149,3 +149,75 @@ func TestLeanListThatIsLeft(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A large list is taken whole from a server that gives it from its memory; what goes
+// wrong with that is made good in pages, and nothing is given twice.
+func TestLargeListIsTakenWhole(t *testing.T) {
+	for name, c := range map[string]struct {
+		version string
+		cut     bool
+		want    []string // the limits that are asked for
+	}{
+		"new":        {`{"major":"1","minor":"34","gitVersion":"v1.34.0"}`, false, []string{"500", "", ""}},
+		"old":        {`{"major":"1","minor":"33","gitVersion":"v1.33.0"}`, false, []string{"500", "500", "500", "500"}},
+		"broken off": {`{"major":"1","minor":"34","gitVersion":"v1.34.0"}`, true, []string{"500", "", "500", "500", "", "500", "500"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var mu sync.Mutex
+			var asked []string
+			srv := fakeServerOf(t, c.version, func(w http.ResponseWriter, r *http.Request) {
+				q := r.URL.Query()
+				mu.Lock()
+				asked = append(asked, q.Get("limit"))
+				mu.Unlock()
+				switch {
+				case q.Get("limit") == "" && c.cut:
+					w.Header().Set("Content-Length", "100000")
+					inProtobuf(t, w, 200, "PodList", somePods("", "p1", "p2"))
+				case q.Get("limit") == "":
+					inProtobuf(t, w, 200, "PodList", somePods("", "p1", "p2", "p3"))
+				case q.Get("continue") == "":
+					inProtobuf(t, w, 200, "PodList", somePods("more", "p1", "p2"))
+				default:
+					inProtobuf(t, w, 200, "PodList", somePods("", "p3"))
+				}
+			})
+			k := client(t, srv.URL, ClientOptions{})
+			res, err := k.Resolve(t.Context(), "po")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				var got []string
+				err := k.List(t.Context(), res, ListOptions{Lean: true}, func(o *Object) error {
+					got = append(got, o.GetName())
+					return nil
+				})
+				if err != nil || strings.Join(got, ",") != "p1,p2,p3" {
+					t.Errorf("got %v, %v", got, err)
+				}
+			}
+			if !slices.Equal(asked, c.want) {
+				t.Errorf("asked for %q, want %q", asked, c.want)
+			}
+		})
+	}
+}
+
+// The first error of who looks ends the list, as it comes.
+func TestWholeListThatIsLeft(t *testing.T) {
+	enough := errors.New("enough")
+	srv := fakeServer(t, func(w http.ResponseWriter, r *http.Request) {
+		inProtobuf(t, w, 200, "PodList", somePods("", "p1", "p2"))
+	})
+	c := client(t, srv.URL, ClientOptions{})
+	c.largest.Store(givesWhole)
+	res, err := c.Resolve(t.Context(), "po")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	if err := c.List(t.Context(), res, ListOptions{Lean: true}, func(*Object) error { n++; return enough }); !errors.Is(err, enough) || n != 1 {
+		t.Errorf("%d given, %v", n, err)
+	}
+}

@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"golang.org/x/sync/errgroup"
+
+	"rutter.dev/rutter/runtime/plain"
 )
 
 const defaultPage = 500
@@ -73,6 +75,8 @@ type lister struct {
 	as   packing
 	seen map[string]bool // given already; kept only once there is a second page
 	n    int
+
+	tried bool // to take the list whole
 }
 
 func (l *lister) run(ctx context.Context, each func(*Object) error) error {
@@ -83,10 +87,21 @@ func (l *lister) run(ctx context.Context, each func(*Object) error) error {
 	if l.o.MaxItems > 0 {
 		opts.Limit = min(opts.Limit, int64(l.o.MaxItems))
 	}
+	if l.mayBeWhole() && l.c.largest.Load() == givesWhole {
+		if done, err := l.whole(ctx, each); done {
+			return err
+		}
+	}
 	var next *awaited
 	defer func() { next.drop() }()
 	for restarts := 0; ; {
 		p, err := l.page(ctx, opts, &next)
+		if errors.Is(err, errWhole) {
+			if done, err := l.whole(ctx, each); done {
+				return err
+			}
+			continue
+		}
 		if token, expired := expiredToken(err); expired && restarts < 3 {
 			restarts++
 			opts.Continue = token // "" begins again; what was given is skipped
@@ -123,13 +138,17 @@ func (l *lister) page(ctx context.Context, opts metav1.ListOptions, next **await
 	if err != nil {
 		return nil, err
 	}
+	if f.packed.Continue != "" && l.mayBeWhole() && l.c.givesWhole(ctx) {
+		f.drop()
+		return nil, errWhole
+	}
 	if f.packed.Continue != "" && l.o.MaxItems == 0 {
 		after := opts
 		after.Continue = f.packed.Continue
 		*next = l.ahead(ctx, after)
 	}
 	p, err := f.unpack(l.res, l.as.shape)
-	if errors.Is(err, errNewer) {
+	if errors.Is(err, plain.ErrShape) {
 		(*next).drop()
 		*next, l.as = nil, packing{}
 		return l.c.listPage(ctx, l.res, l.o, opts)

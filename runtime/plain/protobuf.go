@@ -1,8 +1,13 @@
 package plain
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"io"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -316,4 +321,84 @@ func (p *unpacker) numberOrString(raw []byte) (any, bool) {
 		return int64(int32(number)), ok //nolint:gosec // it is written with its sign extended
 	}
 	return p.text(text), ok
+}
+
+// ErrShape is the error of a list that is not as a shape says: its server is newer,
+// and has to be asked for JSON.
+var ErrShape = errors.New("not as its shape says")
+
+// maxObject bounds one object in protobuf; the API server stores none above 3 MiB.
+const maxObject = 64 << 20
+
+// Stream decodes a list in protobuf as it comes and calls f for every object, as
+// Objects gives them. It ends at the first error of f. An answer that breaks off is
+// io.ErrUnexpectedEOF.
+func (s *Shape) Stream(r *bufio.Reader, f func(map[string]any) error) error {
+	head := make([]byte, len(magic))
+	if _, err := io.ReadFull(r, head); err != nil {
+		return brokenOff(err)
+	}
+	if !IsProtobuf(head) {
+		return ErrShape
+	}
+	u, buf := unpacker{}, []byte(nil)
+	left := int64(-1) // of the list; less than none before it begins
+	for left != 0 {
+		number, size, n, err := header(r)
+		if err != nil {
+			return err
+		}
+		if left < 0 && number == unknownRaw {
+			left = size
+			continue
+		}
+		if left > 0 {
+			if left -= n + size; left < 0 || number > listItems {
+				return ErrShape
+			}
+		}
+		if size > maxObject {
+			return ErrShape
+		}
+		buf = slices.Grow(buf[:0], int(size))[:size]
+		if _, err := io.ReadFull(r, buf); err != nil {
+			return brokenOff(err)
+		}
+		if left < 0 || number != listItems {
+			continue
+		}
+		m, ok := u.message(buf, s)
+		if !ok {
+			return ErrShape
+		}
+		if err := f(m); err != nil {
+			return err
+		}
+	}
+	_, err := io.Copy(io.Discard, r) // how it was written: it can be read, as it was
+	return brokenOff(err)
+}
+
+// header reads the head of a field of bytes, itself n bytes long.
+func header(r *bufio.Reader) (number protowire.Number, size, n int64, err error) {
+	tag, err := binary.ReadUvarint(r)
+	if err != nil {
+		return 0, 0, 0, brokenOff(err)
+	}
+	length, err := binary.ReadUvarint(r)
+	if err != nil {
+		return 0, 0, 0, brokenOff(err)
+	}
+	number, wire := protowire.DecodeTag(tag)
+	if wire != protowire.BytesType || number < 1 || length > 1<<50 {
+		return 0, 0, 0, ErrShape
+	}
+	return number, int64(length), int64(protowire.SizeVarint(tag) + protowire.SizeVarint(length)), nil //nolint:gosec // see Stream
+}
+
+func brokenOff(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }

@@ -1,8 +1,11 @@
 package plain
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"math/rand/v2"
 	"reflect"
 	"testing"
@@ -143,6 +146,18 @@ func sameAsJSON(t *testing.T, s *Shape, list runtime.Object, kind string) {
 	if !ok {
 		t.Fatalf("not decoded: %s", raw)
 	}
+	var streamed []map[string]any
+	raw = packed(t, list, kind+"List")
+	keep := func(m map[string]any) error {
+		streamed = append(streamed, m)
+		return nil
+	}
+	if err := s.Stream(bufio.NewReader(bytes.NewReader(raw)), keep); err != nil || !reflect.DeepEqual(got, streamed) {
+		t.Fatalf("streamed: %v, %v, not %v", streamed, err, got)
+	}
+	if err := s.Stream(bufio.NewReader(bytes.NewReader(raw[:len(raw)-len(raw)/3])), keep); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Fatalf("cut off: %v", err)
+	}
 	wanted, _ := want["items"].([]any)
 	if len(got) != len(wanted) {
 		t.Fatalf("%d objects, not %d", len(got), len(wanted))
@@ -183,6 +198,11 @@ func FuzzProtobuf(f *testing.F) {
 	f.Add(packed(f, pods, "PodList"))
 	f.Add([]byte("k8s\x00"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		n := 0
+		streamed := s.Stream(bufio.NewReader(bytes.NewReader(raw)), func(map[string]any) error {
+			n++
+			return nil
+		})
 		l, ok := Unpack(raw)
 		if !ok {
 			return
@@ -190,6 +210,9 @@ func FuzzProtobuf(f *testing.F) {
 		objs, ok := s.Objects(l)
 		if !ok {
 			return
+		}
+		if streamed == nil && n != len(objs) {
+			t.Errorf("%d objects, %d as a stream", len(objs), n)
 		}
 		if _, err := json.Marshal(objs); err != nil {
 			t.Error(err)

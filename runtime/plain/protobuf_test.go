@@ -38,7 +38,7 @@ func (f filler) fill(v reflect.Value, depth int) {
 		}
 		return
 	case *metav1.FieldsV1:
-		x.Raw = []byte(`{"f:x":{}}`)
+		x.SetRawString(`{"f:x":{}}`)
 		return
 	case *[]byte:
 		*x = []byte{1, 2}

@@ -42,17 +42,20 @@ var leanKinds = map[schema.GroupVersionResource]leanKind{
 		schema.GroupVersionKind{Version: "v1", Kind: "Pod"}, true, func() list { return &corev1.PodList{} }, leanPod,
 	},
 	{Version: "v1", Resource: "services"}: {
-		schema.GroupVersionKind{Version: "v1", Kind: "Service"}, false,
+		schema.GroupVersionKind{Version: "v1", Kind: "Service"},
+		false,
 		func() list { return &corev1.ServiceList{} },
 		func(m metav1.ObjectMeta, _ *cluster.Object) runtime.Object { return &corev1.Service{ObjectMeta: m} },
 	},
 	{Version: "v1", Resource: "namespaces"}: {
-		schema.GroupVersionKind{Version: "v1", Kind: "Namespace"}, false,
+		schema.GroupVersionKind{Version: "v1", Kind: "Namespace"},
+		false,
 		func() list { return &corev1.NamespaceList{} },
 		func(m metav1.ObjectMeta, _ *cluster.Object) runtime.Object { return &corev1.Namespace{ObjectMeta: m} },
 	},
 	{Group: "apps", Version: "v1", Resource: "deployments"}: {
-		schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}, false,
+		schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"},
+		false,
 		func() list { return &appsv1.DeploymentList{} },
 		func(m metav1.ObjectMeta, _ *cluster.Object) runtime.Object { return &appsv1.Deployment{ObjectMeta: m} },
 	},

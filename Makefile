@@ -84,7 +84,7 @@ golden: bin/rutter ## rewrite the golden files of Go tests and of runbooks
 	UPDATE_SCRIPTS=1 $(GO) test ./tests/scripts
 	./bin/rutter test runbooks stdlib --update
 
-bench: bin/rutter ## measure against kubectl and print ratios
+bench: bin/rutter ## measure against kubectl and istioctl, some of it on a real API server, and print ratios
 	.ci/bench
 
 bench-scale: bin/rutter ## measure plans of 10,000 pods on a real API server; fails, as its bounds are not kept yet

@@ -73,7 +73,8 @@ func runPrecheck(c *builtin.Call, a *precheckArgs, target *semver.Version) (*pre
 	if err != nil {
 		return nil, err
 	}
-	now, err := look(c.Ctx, c.Reader, k, true)
+	var pods lib.Pods
+	now, err := look(c.Ctx, c.Reader, k, true, pods.Add)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +83,7 @@ func runPrecheck(c *builtin.Call, a *precheckArgs, target *semver.Version) (*pre
 	if err != nil {
 		return nil, err
 	}
-	found, err := lib.Precheck(c.Ctx, cr.ReadOnlyConfig(), lib.PrecheckOptions{Namespace: a.Namespace, From: oldestMinor(now), Reader: c.Reader})
+	found, err := lib.Precheck(c.Ctx, cr.ReadOnlyConfig(), lib.PrecheckOptions{Namespace: a.Namespace, From: oldestMinor(now), Reader: c.Reader, Pods: &pods})
 	if err != nil {
 		return nil, err
 	}

@@ -69,7 +69,7 @@ struct(workload, namespace, name, kind, pods, from, to, reason).`,
 			if err != nil {
 				return nil, err
 			}
-			v, err := look(c.Ctx, c.Reader, k, a.DataPlane)
+			v, err := look(c.Ctx, c.Reader, k, a.DataPlane, nil)
 			if err != nil || !a.DataPlane {
 				return v, err
 			}
@@ -78,8 +78,8 @@ struct(workload, namespace, name, kind, pods, from, to, reason).`,
 	})
 }
 
-// look takes the census.
-func look(ctx context.Context, r cluster.Reader, k *knowledge.Base, dataPlane bool) (*versions, error) {
+// look takes the census, and calls each, if there is one, for the pods that it sees.
+func look(ctx context.Context, r cluster.Reader, k *knowledge.Base, dataPlane bool, each func(pod *cluster.Object)) (*versions, error) {
 	v := &versions{
 		Client: lib.LinkedVersion, ControlPlane: []plane{}, DataPlane: map[string]int{}, Revisions: map[string]int{}, Pinned: map[string]int{},
 		Skew: []string{}, Tags: []mesh.Tag{}, Outdated: []manifest.Outdated{},
@@ -101,7 +101,7 @@ func look(ctx context.Context, r cluster.Reader, k *knowledge.Base, dataPlane bo
 	}
 	v.Tags = append(v.Tags, tags...)
 	if dataPlane {
-		proxies, err := mesh.Census(ctx, r, mesh.CensusOptions{})
+		proxies, err := mesh.Census(ctx, r, mesh.CensusOptions{Each: each})
 		if err != nil {
 			return nil, err
 		}

@@ -149,8 +149,9 @@ type Reader interface {
 	Resources(ctx context.Context) ([]Resource, error)
 	// Get reads one object. A missing one is ErrNotFound.
 	Get(ctx context.Context, ref Ref) (*Object, error)
-	// List pages through a resource and calls each for every object, stopping
-	// at its first error. Objects come in the server's order.
+	// List goes through a resource and calls each for every object, stopping
+	// at its first error. Objects come in the server's order; each is called
+	// while the answer still comes: it takes no time, and asks the server nothing.
 	List(ctx context.Context, res Resource, o ListOptions, each func(*Object) error) error
 	// DryRunApply and its siblings ask the API server
 	// (admission included) what the write would give.

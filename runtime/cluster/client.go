@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -57,6 +58,8 @@ type Client struct {
 	disc *discovery.DiscoveryClient
 	http http.RoundTripper // under all of them
 	api  catalogue
+
+	largest atomic.Int32 // how the server is asked for large lists: see givesWhole
 
 	uidMu sync.Mutex
 	uid   string

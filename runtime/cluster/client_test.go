@@ -24,10 +24,15 @@ import (
 // the rest to handle.
 func fakeServer(t *testing.T, handle http.HandlerFunc) *httptest.Server {
 	t.Helper()
+	return fakeServerOf(t, `{"major":"1","minor":"34+","gitVersion":"v1.34.1-eks"}`, handle)
+}
+
+func fakeServerOf(t *testing.T, version string, handle http.HandlerFunc) *httptest.Server {
+	t.Helper()
 	docs := map[string]string{
 		"/api":     `{"kind":"APIVersions","versions":["v1"]}`,
 		"/apis":    `{"kind":"APIGroupList","apiVersion":"v1","groups":[{"name":"apps","versions":[{"groupVersion":"apps/v1","version":"v1"}],"preferredVersion":{"groupVersion":"apps/v1","version":"v1"}}]}`,
-		"/version": `{"major":"1","minor":"34+","gitVersion":"v1.34.1-eks"}`,
+		"/version": version,
 		"/api/v1": `{"kind":"APIResourceList","groupVersion":"v1","resources":[
 			{"name":"pods","singularName":"pod","namespaced":true,"kind":"Pod","verbs":["get","list","watch"],"shortNames":["po"]},
 			{"name":"namespaces","singularName":"namespace","namespaced":false,"kind":"Namespace","verbs":["get","list"],"shortNames":["ns"]}]}`,

@@ -77,25 +77,19 @@ func (c *Client) patchObject(ctx context.Context, ref Ref, pt types.PatchType, p
 	return decodeObject(raw)
 }
 
-// readPage reads one page of a list; lean, without managedFields.
-func (c *Client) readPage(ctx context.Context, res Resource, ns string, opts metav1.ListOptions, lean bool) (*page, error) {
+// decodePage decodes one page of a list in JSON.
+func decodePage(raw []byte, res Resource, o ListOptions) (*page, error) {
 	decode := plain.Decode
-	if lean {
+	if o.Lean {
 		decode = plain.DecodeLean
 	}
-	var list map[string]any
-	err := read(ctx, c.rawGet(res, ns, "").VersionedParams(&opts, metav1.ParameterCodec), func(raw []byte) (err error) {
-		if list, err = decode(raw); err != nil {
-			return fmt.Errorf("the answer is no list: %w", err)
-		}
-		return nil
-	})
+	list, err := decode(raw)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: the answer is no list: %w", res, err)
 	}
 	items, ok := list["items"].([]any)
 	if !ok && list["items"] != nil {
-		return nil, errors.New("the answer is no list: its items are none")
+		return nil, fmt.Errorf("%s: the answer is no list: its items are none", res)
 	}
 	md := (&unstructured.UnstructuredList{Object: list})
 	p := &page{items: make([]Object, len(items)), next: md.GetContinue(), rv: md.GetResourceVersion()}
@@ -103,12 +97,15 @@ func (c *Client) readPage(ctx context.Context, res Resource, ns string, opts met
 	for i, item := range items {
 		m, ok := item.(map[string]any)
 		if !ok {
-			return nil, fmt.Errorf("the answer is no list of objects: item %d is %T", i, item)
+			return nil, fmt.Errorf("%s: the answer is no list of objects: item %d is %T", res, i, item)
 		}
 		p.items[i].Object = m
 		// Items of built-in kinds do not repeat what the list says of them all.
 		if m["kind"] == nil {
 			m["apiVersion"], m["kind"] = version, kind
+		}
+		if o.MetadataOnly { // they say what they are of, not how much of it
+			m["apiVersion"], m["kind"] = res.GVK.ToAPIVersionAndKind()
 		}
 	}
 	return p, nil
@@ -124,22 +121,35 @@ const mostKept = 8 << 20
 // read sends a read and gives decode the body, which is gone after it. An error
 // keeps what the server said.
 func read(ctx context.Context, r *rest.Request, decode func(raw []byte) error) error {
-	body, err := r.Stream(ctx)
+	b, err := bufferOf(ctx, r)
 	if err != nil {
 		return err
+	}
+	defer keep(b)
+	return decode(b.Bytes())
+}
+
+// bufferOf sends a read and gives the body, for keep to be called when it is done with.
+func bufferOf(ctx context.Context, r *rest.Request) (*bytes.Buffer, error) {
+	body, err := r.Stream(ctx)
+	if err != nil {
+		return nil, err
 	}
 	defer body.Close() //nolint:errcheck // it was read to its end, or the error is that of reading
 	b, _ := buffers.Get().(*bytes.Buffer)
 	b.Reset()
-	defer func() {
-		if b.Cap() <= mostKept {
-			buffers.Put(b)
-		}
-	}()
 	if _, err := b.ReadFrom(body); err != nil {
-		return err
+		keep(b)
+		return nil, err
 	}
-	return decode(b.Bytes())
+	return b, nil
+}
+
+// keep puts a buffer by for the next answer.
+func keep(b *bytes.Buffer) {
+	if b.Cap() <= mostKept {
+		buffers.Put(b)
+	}
 }
 
 // bodyOf sends a request and gives the body; an error keeps what the server said.

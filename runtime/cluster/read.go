@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"golang.org/x/sync/errgroup"
+
+	"rutter.dev/rutter/runtime/plain"
 )
 
 const defaultPage = 500
@@ -58,7 +60,11 @@ func (c *Client) List(ctx context.Context, res Resource, o ListOptions, each fun
 	if done, err := c.look(ctx, res, o, each); done {
 		return err
 	}
-	l := lister{c: c, res: res, o: o, seen: map[string]bool{}}
+	as, err := packingOf(res, o)
+	if err != nil {
+		return err
+	}
+	l := lister{c: c, res: res, o: o, as: as, seen: map[string]bool{}}
 	return l.run(ctx, each)
 }
 
@@ -66,8 +72,11 @@ type lister struct {
 	c    *Client
 	res  Resource
 	o    ListOptions
+	as   packing
 	seen map[string]bool // given already; kept only once there is a second page
 	n    int
+
+	tried bool // to take the list whole
 }
 
 func (l *lister) run(ctx context.Context, each func(*Object) error) error {
@@ -78,8 +87,21 @@ func (l *lister) run(ctx context.Context, each func(*Object) error) error {
 	if l.o.MaxItems > 0 {
 		opts.Limit = min(opts.Limit, int64(l.o.MaxItems))
 	}
+	if l.mayBeWhole() && l.c.largest.Load() == givesWhole {
+		if done, err := l.whole(ctx, each); done {
+			return err
+		}
+	}
+	var next *awaited
+	defer func() { next.drop() }()
 	for restarts := 0; ; {
-		p, err := l.c.listPage(ctx, l.res, l.o, opts)
+		p, err := l.page(ctx, opts, &next)
+		if errors.Is(err, errWhole) {
+			if done, err := l.whole(ctx, each); done {
+				return err
+			}
+			continue
+		}
 		if token, expired := expiredToken(err); expired && restarts < 3 {
 			restarts++
 			opts.Continue = token // "" begins again; what was given is skipped
@@ -96,6 +118,42 @@ func (l *lister) run(ctx context.Context, each func(*Object) error) error {
 		}
 		opts.Continue = p.next
 	}
+}
+
+// page gives the page that is asked for in next, or asks for it; and asks for the
+// one after it before it decodes, where it can tell which that is.
+func (l *lister) page(ctx context.Context, opts metav1.ListOptions, next **awaited) (*page, error) {
+	now := *next
+	*next = nil
+	if l.as.shape == nil {
+		return l.c.listPage(ctx, l.res, l.o, opts)
+	}
+	var f *fetched
+	var err error
+	if now != nil {
+		f, err = now.get()
+	} else {
+		f, err = l.c.fetchPage(ctx, l.res, l.o, opts, l.as.accept)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if f.packed.Continue != "" && l.mayBeWhole() && l.c.givesWhole(ctx) {
+		f.drop()
+		return nil, errWhole
+	}
+	if f.packed.Continue != "" && l.o.MaxItems == 0 {
+		after := opts
+		after.Continue = f.packed.Continue
+		*next = l.ahead(ctx, after)
+	}
+	p, err := f.unpack(l.res, l.as.shape)
+	if errors.Is(err, plain.ErrShape) {
+		(*next).drop()
+		*next, l.as = nil, packing{}
+		return l.c.listPage(ctx, l.res, l.o, opts)
+	}
+	return p, err
 }
 
 // give calls each for a page's objects. It reports whether MaxItems is reached.
@@ -134,32 +192,54 @@ func expiredToken(err error) (string, bool) {
 	return "", true
 }
 
-// listPage reads one page, whole objects or metadata only.
+// listPage reads one page as JSON, or metadata only.
 func (c *Client) listPage(ctx context.Context, res Resource, o ListOptions, opts metav1.ListOptions) (*page, error) {
+	if !o.MetadataOnly {
+		f, err := c.fetchPage(ctx, res, o, opts, "")
+		if err != nil {
+			return nil, err
+		}
+		return f.page, nil
+	}
+	var p *page
+	err := c.asking(ctx, res, o, func(ctx context.Context, ns string) (err error) {
+		p, err = c.metadataPage(ctx, res, ns, opts)
+		return err
+	})
+	return p, err
+}
+
+// fetchPage asks for one page.
+func (c *Client) fetchPage(ctx context.Context, res Resource, o ListOptions, opts metav1.ListOptions, accept string) (*fetched, error) {
+	var f *fetched
+	err := c.asking(ctx, res, o, func(ctx context.Context, ns string) (err error) {
+		f, err = c.fetch(ctx, res, ns, o, opts, accept)
+		return err
+	})
+	return f, err
+}
+
+// asking makes one request of a list, with its time limit, and says what its error
+// means.
+func (c *Client) asking(ctx context.Context, res Resource, o ListOptions, ask func(ctx context.Context, ns string) error) error {
 	ns := o.Namespace
 	if !res.Namespaced {
 		ns = ""
 	}
 	if err := segments(ns); err != nil {
-		return nil, &RequestError{Subject: res.String(), Kind: ErrInvalid, Message: err.Error()}
+		return &RequestError{Subject: res.String(), Kind: ErrInvalid, Message: err.Error()}
 	}
 	rctx, x, cancel := c.begin(ctx)
 	defer cancel()
-	var p *page
-	var err error
-	if o.MetadataOnly {
-		p, err = c.metadataPage(rctx, res, ns, opts)
-	} else {
-		p, err = c.readPage(rctx, res, ns, opts, o.Lean)
+	err := ask(rctx, ns)
+	if err == nil {
+		return nil
 	}
-	if err != nil {
-		subject := res.String()
-		if ns != "" {
-			subject += " in " + ns
-		}
-		return nil, c.request(ctx, subject, res.ResourceRef(ns, ""), x).mapError(err)
+	subject := res.String()
+	if ns != "" {
+		subject += " in " + ns
 	}
-	return p, nil
+	return c.request(ctx, subject, res.ResourceRef(ns, ""), x).mapError(err)
 }
 
 func (c *Client) metadataPage(ctx context.Context, res Resource, ns string, opts metav1.ListOptions) (*page, error) {

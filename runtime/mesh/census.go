@@ -44,6 +44,10 @@ type Proxy struct {
 // CensusOptions narrow a census. The zero value takes all namespaces.
 type CensusOptions struct {
 	Namespaces []string
+	// Each is called for every pod that is listed, with proxy or without, for who
+	// asks something else of the pods and would list them again. What it is given
+	// it only reads, and does not keep.
+	Each func(pod *cluster.Object)
 }
 
 // Census lists every proxy with its owner, sorted by namespace and pod. Pods
@@ -58,6 +62,9 @@ func Census(ctx context.Context, r cluster.Reader, o CensusOptions) ([]Proxy, er
 	var out []Proxy
 	for _, ns := range spaces {
 		err := list(ctx, r, pods, cluster.ListOptions{Namespace: ns}, func(p *cluster.Object) error {
+			if o.Each != nil {
+				o.Each(p)
+			}
 			if px, ok := proxyOf(p); ok {
 				out = append(out, px)
 			}

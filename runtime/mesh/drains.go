@@ -35,20 +35,24 @@ const (
 // of them has heard of it: their restart answers 502 (istio/istio#26302,
 // #34726). Load balancers that do not say how long they take are left out.
 func shortDrains(ctx context.Context, r cluster.Reader) ([]Hazard, error) {
-	var out []Hazard
+	var told []*cluster.Object // that say how long their load balancer takes
 	services := schema.GroupVersionKind{Version: "v1", Kind: "Service"}
 	err := list(ctx, r, services, cluster.ListOptions{}, func(svc *cluster.Object) error {
-		takes, ok := deregisters(svc)
-		chosen, _, err := unstructured.NestedStringMap(svc.Object, "spec", "selector")
-		if err != nil || !ok || len(chosen) == 0 {
-			return err
+		if _, ok := deregisters(svc); ok {
+			told = append(told, svc)
 		}
-		found, err := drainedTooSoon(ctx, r, svc, labels.SelectorFromSet(chosen), takes)
-		out = append(out, found...)
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("drains of gateways: %w", err)
+	}
+	var out []Hazard
+	for _, svc := range told {
+		found, err := drainedTooSoon(ctx, r, svc)
+		if err != nil {
+			return nil, fmt.Errorf("drains of gateways: %w", err)
+		}
+		out = append(out, found...)
 	}
 	return out, nil
 }
@@ -68,25 +72,43 @@ func deregisters(svc *cluster.Object) (time.Duration, bool) {
 	return time.Duration(n) * time.Second, err == nil && n > 0
 }
 
-func drainedTooSoon(ctx context.Context, r cluster.Reader, svc *cluster.Object, chosen labels.Selector, takes time.Duration) ([]Hazard, error) {
-	var out []Hazard
-	err := list(ctx, r, deployments, cluster.ListOptions{Namespace: svc.GetNamespace()}, func(d *cluster.Object) error {
-		proxy := container(d, "istio-proxy", "spec", "template", "spec", "containers")
-		if proxy == nil || !chosen.Matches(labels.Set(PodLabels(d))) {
-			return nil
+func drainedTooSoon(ctx context.Context, r cluster.Reader, svc *cluster.Object) ([]Hazard, error) {
+	takes, _ := deregisters(svc)
+	chosen, _, err := unstructured.NestedStringMap(svc.Object, "spec", "selector")
+	if err != nil || len(chosen) == 0 {
+		return nil, err
+	}
+	var gateways []*cluster.Object
+	err = list(ctx, r, deployments, cluster.ListOptions{Namespace: svc.GetNamespace()}, func(d *cluster.Object) error {
+		if proxyIn(d) != nil && labels.SelectorFromSet(chosen).Matches(labels.Set(PodLabels(d))) {
+			gateways = append(gateways, d)
 		}
-		stays, err := serves(ctx, r, d, proxy)
-		if err != nil || stays >= takes {
-			return err
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var out []Hazard
+	for _, d := range gateways {
+		stays, err := serves(ctx, r, d, proxyIn(d))
+		if err != nil {
+			return nil, err
+		}
+		if stays >= takes {
+			continue
 		}
 		out = append(out, Hazard{
 			Problem: fmt.Sprintf("%s ends %s after it is told to, and the load balancer of %s sends traffic for %s: its restart would answer with errors",
 				cluster.RefOf(d), stays, cluster.RefOf(svc), takes),
 			Next: fmt.Sprintf("terminationDrainDuration: %s in its annotation proxy.istio.io/config, and a terminationGracePeriodSeconds above it", takes),
 		})
-		return nil
-	})
-	return out, err
+	}
+	return out, nil
+}
+
+// proxyIn is the proxy in the template of a gateway.
+func proxyIn(d *cluster.Object) map[string]any {
+	return container(d, "istio-proxy", "spec", "template", "spec", "containers")
 }
 
 // serves is how long the proxies of a gateway go on after they are told to end:

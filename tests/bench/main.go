@@ -3,6 +3,9 @@
 //
 //	bench version RUTTER KUBECTL    start-up
 //	bench render  RUTTER ISTIOCTL   Istio's default profile
+//	bench look    RUTTER ISTIOCTL [KUBECONFIG]
+//	                                precheck, census and analyze, and istioctl's analyze, on a
+//	                                real API server: its own, or one that up left
 //	bench scale   RUTTER KUBECTL    plans against a real API server
 //	bench up      RUTTER KUBECTL    leaves the server of scale running
 package main
@@ -27,9 +30,12 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: bench version|scale|up RUTTER KUBECTL, or bench render RUTTER ISTIOCTL")
+var errUsage = errors.New("usage: bench version|scale|up RUTTER KUBECTL, bench render RUTTER ISTIOCTL, or bench look RUTTER ISTIOCTL [KUBECONFIG]")
 
 func run(ctx context.Context, args []string) error {
+	if len(args) == 4 && args[0] == "look" {
+		return looks(ctx, args[3], args[1], args[2])
+	}
 	if len(args) != 3 {
 		return errUsage
 	}
@@ -39,6 +45,8 @@ func run(ctx context.Context, args []string) error {
 		return startUp(ctx, rutter, kubectl)
 	case "render":
 		return render(ctx, rutter, kubectl)
+	case "look":
+		return look(ctx, rutter, kubectl)
 	case "scale":
 		return scale(ctx, rutter, kubectl)
 	case "up":

@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
-	"istio.io/istio/pkg/config/analysis/analyzers"
 	"istio.io/istio/pkg/config/analysis/diag"
 	"istio.io/istio/pkg/config/analysis/local"
 	"istio.io/istio/pkg/config/resource"
@@ -62,7 +61,7 @@ func analyze(ctx context.Context, rc *rest.Config, opts AnalyzeOptions) (msgs []
 			err = fmt.Errorf("istio library: %v", p)
 		}
 	}()
-	sa := local.NewIstiodAnalyzer(analyzers.AllCombined(),
+	sa := local.NewIstiodAnalyzer(allAnalyzers(),
 		resource.Namespace(opts.Namespace), resource.Namespace(opts.IstioNamespace), nil)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the library's goroutines

@@ -37,6 +37,7 @@ type session struct {
 	cancel context.CancelCauseFunc
 	caches *caches // nil until there is a client
 	read   atomic.Pointer[cluster.Reader]
+	seen   atomic.Pointer[Pods] // what need not be listed
 
 	patience time.Duration
 	silence  *time.Timer // ends the session when it fires

@@ -33,11 +33,11 @@ func TestPrecheckLetsGoOfTheCluster(t *testing.T) {
 	spec := mesh.Default()
 	spec.Workloads = 2
 	c := simulated(t, NewInjector(), spec)
-	conn, caller, reader := precheckOnce(t, c.Config(), c.Clock())
+	conn, caller, reader, pods := precheckOnce(t, c.Config(), c.Clock())
 	deadline := time.Now().Add(20 * time.Second)
-	for conn.Value() != nil || caller.Value() != nil || reader.Value() != nil {
+	for conn.Value() != nil || caller.Value() != nil || reader.Value() != nil || pods.Value() != nil {
 		if time.Now().After(deadline) {
-			t.Fatalf("after the precheck its connection is held: %t, its context: %t, its reader: %t", conn.Value() != nil, caller.Value() != nil, reader.Value() != nil)
+			t.Fatalf("after the precheck its connection is held: %t, its context: %t, its reader: %t, its pods: %t", conn.Value() != nil, caller.Value() != nil, reader.Value() != nil, pods.Value() != nil)
 		}
 		runtime.GC()
 		runtime.Gosched()
@@ -45,17 +45,18 @@ func TestPrecheckLetsGoOfTheCluster(t *testing.T) {
 }
 
 // precheckOnce runs a precheck and returns what may be collected afterwards.
-func precheckOnce(t *testing.T, rc *rest.Config, clock env.Clock) (weak.Pointer[held], weak.Pointer[held], weak.Pointer[cluster.Client]) {
+func precheckOnce(t *testing.T, rc *rest.Config, clock env.Clock) (weak.Pointer[held], weak.Pointer[held], weak.Pointer[cluster.Client], weak.Pointer[Pods]) {
 	h, who := &held{rc.Transport}, &held{}
 	rc.Transport = h
 	r, err := cluster.New(rc, "sim", clock, cluster.ClientOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Precheck(context.WithValue(context.Background(), held{}, who), rc, PrecheckOptions{Reader: r}); err != nil {
+	pods := &Pods{}
+	if _, err := Precheck(context.WithValue(context.Background(), held{}, who), rc, PrecheckOptions{Reader: r, Pods: pods}); err != nil {
 		t.Fatal(err)
 	}
-	return weak.Make(h), weak.Make(who), weak.Make(r)
+	return weak.Make(h), weak.Make(who), weak.Make(r), weak.Make(pods)
 }
 
 // Nor do they hold the pods of the mesh, which the client had in its cache.

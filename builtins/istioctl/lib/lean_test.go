@@ -15,6 +15,7 @@ import (
 	"istio.io/istio/pkg/config/schema/gvk"
 
 	"rutter.dev/rutter/runtime/cluster"
+	census "rutter.dev/rutter/runtime/mesh"
 	"rutter.dev/rutter/runtime/sim/mesh"
 )
 
@@ -51,14 +52,18 @@ func TestALeanPrecheckFindsTheSame(t *testing.T) {
 		}
 		marked++
 	}
-	var found [2][]Message
-	for i, o := range []PrecheckOptions{{}, {Reader: r}} {
+	pods := &Pods{}
+	if _, err := census.Census(t.Context(), r, census.CensusOptions{Each: pods.Add}); err != nil {
+		t.Fatal(err)
+	}
+	var found [3][]Message
+	for i, o := range []PrecheckOptions{{}, {Reader: r}, {Reader: r, Pods: pods}} {
 		if found[i], err = Precheck(t.Context(), c.Config(), o); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if marked == 0 || !slices.Equal(found[0], found[1]) || !slices.ContainsFunc(found[0], func(m Message) bool { return strings.HasPrefix(m.Resource, "Pod ") }) {
-		t.Errorf("%d objects marked; whole:\n%v\nlean:\n%v", marked, found[0], found[1])
+	if marked == 0 || !slices.Equal(found[0], found[1]) || !slices.Equal(found[0], found[2]) || !slices.ContainsFunc(found[0], func(m Message) bool { return strings.HasPrefix(m.Resource, "Pod ") }) {
+		t.Errorf("%d objects marked; whole:\n%v\nlean:\n%v\nof pods that were listed:\n%v", marked, found[0], found[1], found[2])
 	}
 }
 

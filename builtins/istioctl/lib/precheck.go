@@ -33,6 +33,9 @@ type PrecheckOptions struct {
 	// Reader, if there is one, lists what is looked at for its annotations only:
 	// pods of a large mesh are not held whole, and a twin's not written out.
 	Reader cluster.Reader
+	// Pods, beside a Reader, are all pods of the cluster, for who has just listed
+	// them; nil lists them.
+	Pods *Pods
 	// Timeout is how long nothing may be heard of the cluster; zero means DefaultTimeout.
 	Timeout time.Duration
 }
@@ -54,7 +57,7 @@ func Precheck(ctx context.Context, rc *rest.Config, opts PrecheckOptions) ([]Mes
 	}
 	defer s.close()
 	if opts.Reader != nil {
-		s.readLean(opts.Reader)
+		s.readLean(opts.Reader, opts.Pods)
 	}
 	out, err := runPrecheck(s, opts)
 	if stopped := s.err(); stopped != nil {

@@ -154,11 +154,18 @@ var istioctlSteps = []step{
 	{"version after uninstall", "version", ""},
 }
 
-// TestClientsSeeTheSame holds the simulated cluster against the real one by what
-// kubectl and istioctl print of them. kubectl leaves nothing behind.
-func TestClientsSeeTheSame(t *testing.T) {
-	parallel(t, 150*time.Second)
+// A control plane for what clients print, which leave nothing behind, and then for
+// runs by the least roles.
+func TestClientsThenRoles(t *testing.T) {
+	parallel(t, 170*time.Second)
 	p := startPlane(t, plane.Options{FirstPort: besides(3)})
+	t.Run("clients see the same", func(t *testing.T) { clientsSeeTheSame(t, p) })
+	t.Run("the roles of rutter rbac", func(t *testing.T) { rolesSuffice(t, p) })
+}
+
+// clientsSeeTheSame holds the simulated cluster against the real one by what
+// kubectl and istioctl print of them.
+func clientsSeeTheSame(t *testing.T, p *plane.Plane) {
 	sim := serveSim(t, p)
 	compare(t, "kubectl", kubectlSteps, p.AdminKubeconfig(), sim, []string{built.kubectl})
 	compare(t, "istioctl", istioctlSteps, p.AdminKubeconfig(), sim, []string{built.plane.Istiobox, "istioctl"})

@@ -18,11 +18,18 @@ import (
 	"rutter.dev/rutter/tests/e2e/plane"
 )
 
+// A control plane without a mesh, first for its outages, then for two rutters. A
+// plane costs more to start than what these ask of it.
+func TestOutagesThenTogether(t *testing.T) {
+	parallel(t, 210*time.Second)
+	p := startPlane(t, plane.Options{AuditLevel: "Request", FirstPort: 21200})
+	t.Run("outages", func(t *testing.T) { outages(t, p) })
+	t.Run("together", func(t *testing.T) { twoRutters(t, p) })
+}
+
 // The outages of a control plane in the middle of a run: what the run was about
 // to do is done once, whatever became of the request that was under way.
-func TestOutages(t *testing.T) {
-	parallel(t, 160*time.Second)
-	p := startPlane(t, plane.Options{FirstPort: 21200})
+func outages(t *testing.T, p *plane.Plane) {
 	for _, tc := range []struct {
 		name string
 		test func(*testing.T, *plane.Plane)

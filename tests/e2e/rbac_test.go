@@ -24,9 +24,7 @@ import (
 // and the API server's own record says that it asked for nothing else, was
 // refused nothing, and that each permission was of use. The second keeps its
 // journal in the cluster.
-func TestTheRolesOfRutterRBAC(t *testing.T) {
-	parallel(t, 110*time.Second)
-	p := startPlane(t, plane.Options{FirstPort: besides(5)})
+func rolesSuffice(t *testing.T, p *plane.Plane) {
 	old, err := p.IstioManifest(t.Context(), "1.30.3", plane.DefaultProfile)
 	if err != nil {
 		t.Fatal(err)

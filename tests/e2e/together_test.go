@@ -12,16 +12,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"rutter.dev/rutter/tests/e2e/plane"
 )
 
 // Two rutters on one mesh: the second is refused, and takes the run over when
 // the first is gone, on another machine too.
-func TestTogether(t *testing.T) {
-	parallel(t, 100*time.Second)
-	p := startPlane(t, plane.Options{AuditLevel: "Request", FirstPort: 28000})
+func twoRutters(t *testing.T, p *plane.Plane) {
 	kubectl(t, p, "create", "namespace", "istio-system").want(t, 0)
 	for _, tc := range []struct {
 		name string

@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 
 	"rutter.dev/rutter/runtime/sim/mesh"
@@ -49,7 +50,9 @@ func (w *workload) restartable() bool { return slices.Contains(restartable, w.ki
 
 func client(t *testing.T, p *plane.Plane) kubernetes.Interface {
 	t.Helper()
-	c, err := kubernetes.NewForConfig(p.Config())
+	config := p.Config()
+	config.ContentType = runtime.ContentTypeProtobuf // a list of pods is dear in JSON, for both sides
+	c, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}

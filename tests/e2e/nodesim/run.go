@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -52,7 +53,10 @@ func Run(ctx context.Context, o Options) error {
 }
 
 func newNode(o Options, cfg *rest.Config) (*node, error) {
-	client, err := kubernetes.NewForConfig(cfg)
+	// It follows every pod: that is dear in JSON, for both sides.
+	binary := rest.CopyConfig(cfg)
+	binary.ContentType = runtime.ContentTypeProtobuf
+	client, err := kubernetes.NewForConfig(binary)
 	if err != nil {
 		return nil, err
 	}

@@ -235,7 +235,7 @@ func (p *unpacker) value(f *part, v []byte, x uint64) (any, bool) {
 		if v != nil || x == 0 && !f.always {
 			return nil, v == nil // several numbers in one: no server writes them so
 		}
-		return int64(x), true //nolint:gosec // that is how negative numbers are written
+		return int64(x), true // #nosec G115 -- that is how negative numbers are written
 	case aBytes:
 		if len(v) == 0 && !f.always {
 			return nil, true
@@ -286,7 +286,7 @@ func moment(raw []byte) (any, bool) {
 	var seconds int64
 	ok := each(raw, func(n protowire.Number, _ []byte, x uint64) bool {
 		if n == 1 {
-			seconds = int64(x) //nolint:gosec // that is how times before 1970 are written
+			seconds = int64(x) // #nosec G115 -- that is how times before 1970 are written
 		}
 		return n <= 2
 	})
@@ -318,7 +318,7 @@ func (p *unpacker) numberOrString(raw []byte) (any, bool) {
 		return n <= 3
 	})
 	if kind == 0 {
-		return int64(int32(number)), ok //nolint:gosec // it is written with its sign extended
+		return int64(int32(number)), ok // #nosec G115 -- it is written with its sign extended
 	}
 	return p.text(text), ok
 }
@@ -393,7 +393,7 @@ func header(r *bufio.Reader) (number protowire.Number, size, n int64, err error)
 	if wire != protowire.BytesType || number < 1 || length > 1<<50 {
 		return 0, 0, 0, ErrShape
 	}
-	return number, int64(length), int64(protowire.SizeVarint(tag) + protowire.SizeVarint(length)), nil //nolint:gosec // see Stream
+	return number, int64(length), int64(protowire.SizeVarint(tag) + protowire.SizeVarint(length)), nil // #nosec G115 -- bounded just above
 }
 
 func brokenOff(err error) error {

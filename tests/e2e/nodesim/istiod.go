@@ -228,16 +228,11 @@ func (n *node) command(ctx context.Context, i *istiod) (*exec.Cmd, error) {
 		"--monitoringAddr="+loopback(i.ports[portMonitoring]), "--ctrlz_port=0", "--ctrlz_address=127.0.0.1", "--shutdownDuration=1s",
 	)
 	cmd := exec.CommandContext(ctx, n.opts.Exe, args...)
-	cmd.Dir, cmd.Env = dir, append(environment(i.pod, c), calm, "GOGC="+os.Getenv("GOGC"), "HOME="+dir, "PATH="+os.Getenv("PATH"), "ISTIOBOX_VERSION="+imageTag(c.Image))
+	cmd.Dir, cmd.Env = dir, append(environment(i.pod, c), "GOGC="+os.Getenv("GOGC"), "HOME="+dir, "PATH="+os.Getenv("PATH"), "ISTIOBOX_VERSION="+imageTag(c.Image))
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 	return cmd, nil
 }
-
-// calm makes istiod gather changes of the mesh for half a second before it tells
-// its proxies, rather than for a tenth: while workloads come or roll by the dozen
-// each round costs it a configuration for every proxy.
-const calm = "PILOT_DEBOUNCE_AFTER=500ms"
 
 // environment is the container's, as a kubelet gives it. What stands for
 // resources is left out: this process shares its machine with others.

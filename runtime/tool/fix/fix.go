@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"go.starlark.net/syntax"
 
@@ -42,12 +41,6 @@ func (f Finding) String() string {
 		s += "; " + f.Instead
 	}
 	return s
-}
-
-// edit replaces source[from:to].
-type edit struct {
-	from, to int
-	text     string
 }
 
 // Rules are what is deprecated.
@@ -326,58 +319,6 @@ func (x *finder) renamed(l *syntax.LoadStmt, i int, use string) (text string, re
 	return fmt.Sprintf("%q", use), renames
 }
 
-// argument looks at the calls of a function, and at those through which it is called:
-// step("name", fn, argument = …).
-func (x *finder) argument(local string, d deps.Deprecation) {
-	for _, c := range x.calls {
-		first, called := 0, isName(c.Fn, local)
-		for i := 0; i < len(c.Args) && i < 2 && !called; i++ {
-			called = (isName(c.Fn, "step") || isName(c.Fn, "attempt")) && isName(c.Args[i], local)
-			first = i + 1
-		}
-		if called {
-			x.argumentOf(c, c.Args[first:], d)
-		}
-	}
-}
-
-// argumentOf looks at the arguments that one call gives a function.
-func (x *finder) argumentOf(c *syntax.CallExpr, args []syntax.Expr, d deps.Deprecation) {
-	keyword := func(name string) *syntax.Ident {
-		for _, a := range c.Args {
-			if b, ok := a.(*syntax.BinaryExpr); ok && b.Op == syntax.EQ && isName(b.X, name) {
-				return b.X.(*syntax.Ident)
-			}
-		}
-		return nil
-	}
-	what := fmt.Sprintf("argument %s of %s", d.Arg, d.Name)
-	instead := ""
-	if d.Use != "" {
-		instead = "use " + d.Use
-	}
-	if id := keyword(d.Arg); id != nil {
-		if d.Use == "" || keyword(d.Use) != nil { // both can't have the one name
-			x.say(id.NamePos, what, d, instead)
-			return
-		}
-		from := x.offset(id.NamePos)
-		x.say(id.NamePos, what, d, instead, edit{from, from + len(d.Arg), d.Use})
-		return
-	}
-	for i := 0; i < d.Nth && i < len(args); i++ {
-		b, isBinary := args[i].(*syntax.BinaryExpr)
-		u, isUnary := args[i].(*syntax.UnaryExpr)
-		if isBinary && b.Op == syntax.EQ || isUnary && (u.Op == syntax.STAR || u.Op == syntax.STARSTAR) {
-			return
-		}
-		if i == d.Nth-1 {
-			at, _ := args[i].Span()
-			x.say(at, what+", given by its place,", d, instead)
-		}
-	}
-}
-
 func isName(e syntax.Expr, name string) bool {
 	id, ok := e.(*syntax.Ident)
 	return ok && id.Name == name
@@ -453,83 +394,4 @@ func (x *finder) level() {
 			Rewritten: true, Minor: true, edits: []edit{{at, at, text}},
 		})
 	}
-}
-
-func (x *finder) pos(p syntax.Position) diag.Pos {
-	return diag.Pos{File: x.name, Line: int(p.Line), Col: int(p.Col)}
-}
-
-func lineStarts(src string) []int {
-	out := []int{0}
-	for i := range len(src) {
-		if src[i] == '\n' {
-			out = append(out, i+1)
-		}
-	}
-	return out
-}
-
-// offset is the byte at a position, whose column counts runes.
-func (x *finder) offset(p syntax.Position) int {
-	at := x.lines[min(max(int(p.Line), 1), len(x.lines))-1]
-	for range p.Col - 1 {
-		_, n := utf8.DecodeRuneInString(x.src[at:])
-		at += n
-	}
-	return at
-}
-
-func (x *finder) literalEnd(l *syntax.Literal) int { return x.offset(l.TokenPos) + len(l.Raw) }
-
-func (x *finder) literal(l *syntax.Literal, text string) edit {
-	return edit{x.offset(l.TokenPos), x.literalEnd(l), fmt.Sprintf("%q", text)}
-}
-
-// elementStart is where "name" or local = "name" of a load begins, elementEnd where
-// it ends, quotes included.
-func (x *finder) elementStart(l *syntax.LoadStmt, i int) int {
-	at := x.offset(l.To[i].NamePos)
-	if l.To[i] == l.From[i] {
-		at-- // the quote
-	}
-	return at
-}
-
-func (x *finder) elementEnd(l *syntax.LoadStmt, i int) int {
-	at := x.offset(l.From[i].NamePos) // after the quote
-	return at + strings.IndexByte(x.src[at:], x.src[at-1]) + 1
-}
-
-// rewritten is the source with all edits. One that would touch what another one
-// does already is left out, with its finding.
-func (x *finder) rewritten() string {
-	type owned struct {
-		edit
-		of int
-	}
-	var all []owned
-	for i, f := range x.found {
-		fits := true
-		for _, e := range f.edits {
-			for _, o := range all {
-				fits = fits && (e.to <= o.from || o.to <= e.from)
-			}
-		}
-		if x.found[i].Rewritten = fits && len(f.edits) > 0; !fits {
-			continue
-		}
-		for _, e := range f.edits {
-			all = append(all, owned{e, i})
-		}
-	}
-	slices.SortStableFunc(all, func(a, b owned) int { return a.from - b.from })
-	var out strings.Builder
-	at := 0
-	for _, e := range all {
-		out.WriteString(x.src[at:e.from])
-		out.WriteString(e.text)
-		at = e.to
-	}
-	out.WriteString(x.src[at:])
-	return out.String()
 }

@@ -227,7 +227,7 @@ func (b *backed) needLabelled(gr schema.GroupResource, selector string) {
 	if k == nil || k.labelled[selector] {
 		return
 	}
-	if k.refused == nil && k.asked < wideAfter && b.err == nil {
+	if k.refused == nil && k.asked < wideAfter {
 		k.asked++
 		objs, err := b.src.Fetch(Part{GroupVersionResource: res.stored(), Labels: selector})
 		if err == nil {

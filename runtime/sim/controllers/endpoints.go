@@ -53,16 +53,10 @@ func (endpointsController) shows(w sim.World, svc *unstructured.Unstructured, na
 		return false
 	}
 	var want, address map[string]any
-	field := "addresses"
+	field := ""
 	if pod != nil && !finished(pod) && picks(table(svc.Object, "spec", "selector"), labelsOf(pod)) {
 		want = endpoint(svc, pod)
-		var up bool
-		if address, up = addressOf(svc, pod); !up {
-			field = "notReadyAddresses"
-			if deleting(pod) {
-				address = nil
-			}
-		}
+		field, address = addressOf(svc, pod)
 	}
 	if !equal(ofPod(items(slices[0].Object, "endpoints"), name), want) {
 		return false
@@ -88,13 +82,22 @@ func ofPod(list []any, name string) map[string]any {
 	return nil
 }
 
-// addressOf is a pod's entry in Endpoints, and whether it is one of the ready ones.
-func addressOf(svc, pod *unstructured.Unstructured) (address map[string]any, up bool) {
+// addressOf is a pod's entry in Endpoints and the list that it belongs in; one that is
+// not ready and on its way out has none.
+func addressOf(svc, pod *unstructured.Unstructured) (field string, address map[string]any) {
+	switch {
+	case ready(pod) || flag(svc.Object, "spec", "publishNotReadyAddresses"):
+		field = "addresses"
+	case !deleting(pod):
+		field = "notReadyAddresses"
+	default:
+		return "", nil
+	}
 	address = map[string]any{"ip": text(pod.Object, "status", "podIP"), "targetRef": podReference(pod)}
 	if n := text(pod.Object, "spec", "nodeName"); n != "" {
 		address["nodeName"] = n
 	}
-	return address, ready(pod) || flag(svc.Object, "spec", "publishNotReadyAddresses")
+	return field, address
 }
 
 func (c endpointsController) sync(w sim.World, svc *unstructured.Unstructured) time.Duration {
@@ -220,22 +223,11 @@ func namedPort(pods []*unstructured.Unstructured, name string) int64 {
 // endpoints keeps the older Endpoints object, which lists ready addresses
 // apart from those that are not.
 func (endpointsController) endpoints(w sim.World, svc *unstructured.Unstructured, pods []*unstructured.Unstructured) time.Duration {
-	var up, down []any
-	for _, p := range pods {
-		address, serves := addressOf(svc, p)
-		switch {
-		case serves:
-			up = append(up, address)
-		case !deleting(p):
-			down = append(down, address)
-		}
-	}
 	subset := map[string]any{}
-	if len(up) > 0 {
-		subset["addresses"] = up
-	}
-	if len(down) > 0 {
-		subset["notReadyAddresses"] = down
+	for _, p := range pods {
+		if field, address := addressOf(svc, p); field != "" {
+			subset[field] = append(items(subset, field), address)
+		}
 	}
 	var subsets []any
 	if len(subset) > 0 {

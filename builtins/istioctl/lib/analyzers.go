@@ -1,6 +1,9 @@
 package lib
 
 import (
+	"slices"
+	"strings"
+
 	"istio.io/istio/pkg/config"
 	"istio.io/istio/pkg/config/analysis"
 	"istio.io/istio/pkg/config/analysis/analyzers"
@@ -34,6 +37,13 @@ func (a byNamespace) Analyze(c analysis.Context) {
 		services[ns] = append(services[ns], r)
 		return true
 	})
+	// Of the Services that share a port the library names the one it is shown last,
+	// and is shown them in no order: the same mesh would read otherwise each time.
+	for _, in := range services {
+		slices.SortFunc(in, func(x, y *resource.Instance) int {
+			return strings.Compare(string(x.Metadata.FullName.Name), string(y.Metadata.FullName.Name))
+		})
+	}
 	a.Analyzer.Analyze(&inNamespace{Context: c, services: services})
 }
 

@@ -29,6 +29,40 @@ func TestOneAnalyzerOfTheLibraryIsSpared(t *testing.T) {
 // Shown the Services of a Deployment's namespace only, the analyzer finds what it
 // finds when it goes through all of them.
 func TestServicesByNamespace(t *testing.T) {
+	text := services([][]string{
+		// In shop two of one port and another protocol, and two of one target port.
+		{"NS", "shop", "NAME", "a", "PORT", "1", "TARGET", "80", "PROTO", "TCP"},
+		{"NS", "shop", "NAME", "b", "PORT", "1", "TARGET", "90", "PROTO", "UDP"},
+		{"NS", "shop", "NAME", "c", "PORT", "2", "TARGET", "80", "PROTO", "TCP"},
+		// In bank one, which only those of shop get in the way of.
+		{"NS", "bank", "NAME", "d", "PORT", "3", "TARGET", "80", "PROTO", "UDP"},
+	})
+	whole := analyzed(t, text, &deployment.ServiceAssociationAnalyzer{})
+	spared := analyzed(t, text, byNamespace{&deployment.ServiceAssociationAnalyzer{}})
+	if len(whole) != 2 || !slices.Equal(whole, spared) || strings.Contains(strings.Join(whole, "\n"), "bank") {
+		t.Errorf("whole:\n%s\nspared:\n%s", strings.Join(whole, "\n"), strings.Join(spared, "\n"))
+	}
+}
+
+// Where two Services share a port, the library names either; one mesh reads the
+// same every time.
+func TestServicesThatShareAPortReadTheSameEveryTime(t *testing.T) {
+	text := services([][]string{
+		{"NS", "shop", "NAME", "a", "PORT", "1", "TARGET", "80", "PROTO", "TCP"},
+		{"NS", "shop", "NAME", "b", "PORT", "1", "TARGET", "80", "PROTO", "TCP"},
+		{"NS", "shop", "NAME", "c", "PORT", "2", "TARGET", "80", "PROTO", "TCP"},
+	})
+	for range 20 {
+		got := analyzed(t, text, byNamespace{&deployment.ServiceAssociationAnalyzer{}})
+		if len(got) != 1 || !strings.Contains(got[0], "[shop/b shop/c]") {
+			t.Fatalf("got %v", got)
+		}
+	}
+}
+
+// services are two namespaces with Deployments in the mesh, and Services for them,
+// each as the words of its template and what stands for them.
+func services(list [][]string) string {
 	const namespace = `apiVersion: v1
 kind: Namespace
 metadata: {name: NS, labels: {istio-injection: enabled}}
@@ -49,28 +83,17 @@ spec: {template: {metadata: {labels: {app: lone}},
 	const service = `apiVersion: v1
 kind: Service
 metadata: {name: NAME, namespace: NS}
-spec: {selector: {app: web}, ports: [{name: tcp, port: PORT, targetPort: 80, protocol: PROTO}]}
+spec: {selector: {app: web}, ports: [{name: tcp, port: PORT, targetPort: TARGET, protocol: PROTO}]}
 ---
 `
 	var text strings.Builder
 	for _, ns := range []string{"shop", "bank"} {
 		text.WriteString(strings.ReplaceAll(namespace, "NS", ns))
 	}
-	for _, s := range [][]string{
-		// In shop two of one port and another protocol, and two of one target port.
-		{"NS", "shop", "NAME", "a", "PORT", "1", "PROTO", "TCP"},
-		{"NS", "shop", "NAME", "b", "PORT", "1", "PROTO", "UDP"},
-		{"NS", "shop", "NAME", "c", "PORT", "2", "PROTO", "TCP"},
-		// In bank one, which only those of shop get in the way of.
-		{"NS", "bank", "NAME", "d", "PORT", "3", "PROTO", "UDP"},
-	} {
-		text.WriteString(strings.NewReplacer(s...).Replace(service))
+	for _, words := range list {
+		text.WriteString(strings.NewReplacer(words...).Replace(service))
 	}
-	whole := analyzed(t, text.String(), &deployment.ServiceAssociationAnalyzer{})
-	spared := analyzed(t, text.String(), byNamespace{&deployment.ServiceAssociationAnalyzer{}})
-	if len(whole) != 2 || !slices.Equal(whole, spared) || strings.Contains(strings.Join(whole, "\n"), "bank") {
-		t.Errorf("whole:\n%s\nspared:\n%s", strings.Join(whole, "\n"), strings.Join(spared, "\n"))
-	}
+	return text.String()
 }
 
 // analyzed are the messages of one analyzer, of objects as YAML.

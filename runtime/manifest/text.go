@@ -3,14 +3,13 @@ package manifest
 import (
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/pmezard/go-difflib/difflib"
-	"go.yaml.in/yaml/v2"
 
 	"rutter.dev/rutter/runtime/cluster"
+	"rutter.dev/rutter/runtime/plain"
 )
 
 const contextLines = 3
@@ -20,7 +19,11 @@ const contextLines = 3
 // Secrets are masked. It is "" when nothing that counts differs.
 func Unified(ref cluster.Ref, before, after *cluster.Object) (string, error) {
 	was, is := maskPair(before, after)
-	a, b, err := pairLines(was, is)
+	a, err := lines(was)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", ref, err)
+	}
+	b, err := lines(is)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", ref, err)
 	}
@@ -51,52 +54,21 @@ func name(ref cluster.Ref, o *cluster.Object, which string) string {
 	return ref.String() + " (" + which + ")"
 }
 
-// pairLines are two states of an object, masked already, as YAML, either of which
-// may be nil. What they have in common at the top is written once: the schema of a
-// definition takes longer than all else. It goes to the encoder as it is: by way of
-// JSON, as sigs.k8s.io/yaml does for the sake of struct tags, it would be parsed
-// again first.
-func pairLines(was, is *cluster.Object) (a, b []string, err error) {
-	old, now := normal(was), normal(is)
-	keys := slices.AppendSeq(slices.Collect(maps.Keys(old)), maps.Keys(now))
-	slices.Sort(keys)
-	for _, k := range slices.Compact(keys) {
-		o, inOld := old[k]
-		n, inNow := now[k]
-		var text []string
-		if inOld {
-			if text, err = lines(k, o); err != nil {
-				return nil, nil, err
-			}
-			a = append(a, text...)
-		}
-		if inNow {
-			if !inOld || !reflect.DeepEqual(o, n) {
-				if text, err = lines(k, n); err != nil {
-					return nil, nil, err
-				}
-			}
-			b = append(b, text...)
-		}
-	}
-	return a, b, nil
-}
-
-func normal(o *cluster.Object) map[string]any {
+// lines are an object, masked already, as YAML, each line with its end; none of nil.
+func lines(o *cluster.Object) ([]string, error) {
 	if o == nil {
-		return nil
+		return nil, nil
 	}
-	return cluster.Normalize(o, cluster.NormalizeOptions{}).Object
-}
-
-// lines are one field of an object as YAML, each line with its end.
-func lines(key string, v any) ([]string, error) {
-	y, err := yaml.Marshal(map[string]any{key: v})
-	if err != nil {
-		return nil, err
+	fields := cluster.Normal(o, cluster.NormalizeOptions{}).Object
+	var text []byte
+	for _, k := range slices.Sorted(maps.Keys(fields)) {
+		var err error
+		if text, err = plain.AppendYAML(text, k, fields[k]); err != nil {
+			return nil, err
+		}
 	}
-	l := strings.SplitAfter(string(y), "\n")
-	return l[:len(l)-1], nil
+	all := strings.SplitAfter(string(text), "\n")
+	return all[:len(all)-1], nil
 }
 
 // common counts the equal lines at both ends.

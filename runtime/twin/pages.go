@@ -21,6 +21,16 @@ const pageSize = 500
 
 // Fetch implements sim.Backing.
 func (l *live) Fetch(p sim.Part) ([]*unstructured.Unstructured, error) {
+	if c, ok := l.coming[p]; ok {
+		delete(l.coming, p)
+		f := <-c
+		return f.objs, f.err
+	}
+	return l.get(p)
+}
+
+// get fetches a part, and notes what follows from the answer.
+func (l *live) get(p sim.Part) ([]*unstructured.Unstructured, error) {
 	objs, err := l.fetch(p)
 	switch {
 	case apierrors.IsNotFound(err):

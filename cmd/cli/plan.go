@@ -95,7 +95,7 @@ func (a *app) plan(ctx context.Context, f *planFlags, name string) error {
 	if err != nil {
 		return err
 	}
-	known, err := f.target.known(ctx, a.env.Workdir)
+	known, err := f.target.overrides(ctx, a.env.Workdir)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,9 @@ type Options struct {
 	// of the Istio install, by revision.
 	Inventory string
 	Why       string
+	// Known is called with each apply, and with what the dry-run said of it if it
+	// refuses it, as soon as that is known; for several at a time. nil is not.
+	Known func(e *effect.Effect, refused error) error
 }
 
 // Planned is the forecast of applying a manifest.
@@ -216,6 +219,13 @@ func getAll(ctx context.Context, r cluster.Reader, refs []cluster.Ref) ([]*clust
 func applies(ctx context.Context, r cluster.Reader, objs, live []*cluster.Object, o Options) (out []*effect.Effect, refused []error, moves []*adoption, err error) {
 	out, refused, moves = make([]*effect.Effect, len(objs)), make([]error, len(objs)), make([]*adoption, len(objs))
 	missing := madeHere(objs, live)
+	known := func(i int, e *effect.Effect) error {
+		out[i] = e
+		if o.Known == nil {
+			return nil
+		}
+		return o.Known(e, refused[i])
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
 	for i, obj := range objs {
@@ -230,8 +240,7 @@ func applies(ctx context.Context, r cluster.Reader, objs, live []*cluster.Object
 				// Its kind or namespace comes with this very manifest: the
 				// server can't be asked yet, so the object itself is the forecast.
 				e.After = cluster.Normalize(obj, cluster.NormalizeOptions{})
-				out[i] = e
-				return nil
+				return known(i, e)
 			}
 			same, err := settled(obj, live[i], o.Adopt)
 			if err != nil {
@@ -262,13 +271,10 @@ func applies(ctx context.Context, r cluster.Reader, objs, live []*cluster.Object
 			default:
 				refused[i] = err
 			}
-			if same, err = equal(live[i], after); err != nil {
+			if same, err = equal(live[i], after); err != nil || same {
 				return err
 			}
-			if !same {
-				out[i] = e
-			}
-			return nil
+			return known(i, e)
 		})
 	}
 	return out, refused, moves, g.Wait()

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pmezard/go-difflib/difflib"
-
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/plain"
 )
@@ -36,15 +34,7 @@ func Unified(ref cluster.Ref, before, after *cluster.Object) (string, error) {
 	// of lines.
 	from := max(0, head-contextLines)
 	endA, endB := min(len(a), len(a)-tail+contextLines), min(len(b), len(b)-tail+contextLines)
-	d := difflib.UnifiedDiff{
-		A: a[from:endA], B: b[from:endB], Context: contextLines,
-		FromFile: name(ref, before, "live"), ToFile: name(ref, after, "after"),
-	}
-	text, err := difflib.GetUnifiedDiffString(d)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", ref, err)
-	}
-	return shift(text, from), nil
+	return "--- " + name(ref, before, "live") + "\n+++ " + name(ref, after, "after") + "\n" + unified(a[from:endA], b[from:endB], contextLines, from), nil
 }
 
 func name(ref cluster.Ref, o *cluster.Object, which string) string {
@@ -80,39 +70,4 @@ func common(a, b []string) (head, tail int) {
 		tail++
 	}
 	return head, tail
-}
-
-// shift moves the line numbers of every hunk by n, and ends the last line.
-func shift(text string, n int) string {
-	if text != "" && !strings.HasSuffix(text, "\n") {
-		text += "\n"
-	}
-	var b strings.Builder
-	for _, l := range strings.SplitAfter(text, "\n") {
-		if n > 0 && strings.HasPrefix(l, "@@ ") {
-			l = shiftHunk(l, n)
-		}
-		b.WriteString(l)
-	}
-	return b.String()
-}
-
-// shiftHunk reads "@@ -1,3 +1,4 @@".
-func shiftHunk(l string, n int) string {
-	f := strings.Fields(l)
-	if len(f) < 4 {
-		return l
-	}
-	for i := 1; i <= 2; i++ {
-		var line int
-		start, count, _ := strings.Cut(f[i][1:], ",")
-		if _, err := fmt.Sscan(start, &line); err != nil {
-			return l
-		}
-		f[i] = fmt.Sprintf("%c%d", f[i][0], line+n)
-		if count != "" {
-			f[i] += "," + count
-		}
-	}
-	return strings.Join(f, " ") + "\n"
 }

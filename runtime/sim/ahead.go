@@ -1,6 +1,11 @@
 package sim
 
 import (
+	"errors"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -83,4 +88,17 @@ func (b *backed) arrive(p Part) ([]*unstructured.Unstructured, error) {
 	delete(b.coming, p)
 	<-f.done
 	return f.objs, f.err
+}
+
+// outdated reports whether an answer says that the backing has another version of an
+// object than was fetched, or none. Who owns its fields says nothing of that.
+func outdated(err error) bool {
+	if !apierrors.IsConflict(err) {
+		return apierrors.IsNotFound(err)
+	}
+	var answer apierrors.APIStatus
+	if !errors.As(err, &answer) || answer.Status().Details == nil {
+		return true
+	}
+	return !slices.ContainsFunc(answer.Status().Details.Causes, func(c metav1.StatusCause) bool { return c.Type == metav1.CauseTypeFieldManagerConflict })
 }

@@ -128,6 +128,45 @@ func CanonicalJSON(v any) ([]byte, error) {
 	return b, nil
 }
 
+// Same reports whether the normal forms of two objects, status left out, are the
+// same, as their digests are.
+func Same(a, b *Object) bool {
+	return sameValue(Normal(a, NormalizeOptions{}).Object, Normal(b, NormalizeOptions{}).Object)
+}
+
+func sameValue(a, b any) bool {
+	switch x := a.(type) {
+	case map[string]any:
+		y, ok := b.(map[string]any)
+		if !ok || len(x) != len(y) || (x == nil) != (y == nil) {
+			return false
+		}
+		for k, v := range x {
+			if w, there := y[k]; !there || !sameValue(v, w) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		y, ok := b.([]any)
+		return ok && (x == nil) == (y == nil) && slices.EqualFunc(x, y, sameValue)
+	case string:
+		y, ok := b.(string)
+		return ok && x == y
+	case nil, bool, int64:
+		if a == b {
+			return true
+		}
+	}
+	// Numbers of two kinds are written alike.
+	x, err := plain.EncodeBare(a)
+	if err != nil {
+		return false
+	}
+	y, err := plain.EncodeBare(b)
+	return err == nil && string(x) == string(y)
+}
+
 // Digest identifies the normal form of an object, status left out: "sha256:…".
 // A nil object (absent) has the digest "absent".
 func Digest(o *Object) (string, error) {

@@ -271,8 +271,8 @@ func applies(ctx context.Context, r cluster.Reader, objs, live []*cluster.Object
 			default:
 				refused[i] = err
 			}
-			if same, err = equal(live[i], after); err != nil || same {
-				return err
+			if equal(live[i], after) {
+				return nil
 			}
 			return known(i, e)
 		})
@@ -291,16 +291,9 @@ func madeHere(objs, live []*cluster.Object) map[string]bool {
 	return out
 }
 
-func equal(live, after *cluster.Object) (bool, error) {
-	if live == nil || after == nil {
-		return false, nil
-	}
-	a, err := cluster.Digest(live)
-	if err != nil {
-		return false, err
-	}
-	b, err := cluster.Digest(after)
-	return a == b, err
+// equal reports whether an apply changes nothing.
+func equal(live, after *cluster.Object) bool {
+	return live != nil && after != nil && cluster.Same(live, after)
 }
 
 func (p *Planned) prune(ctx context.Context, r cluster.Reader, objs, live []*cluster.Object, o Options) error {
@@ -361,11 +354,10 @@ func (p *Planned) inventory(ctx context.Context, r cluster.Reader, obj, old *clu
 	} else if ctx.Err() != nil {
 		return err
 	}
-	same, err := equal(old, after)
-	if err == nil && !same {
+	if !equal(old, after) {
 		p.add(Inventory, e)
 	}
-	return err
+	return nil
 }
 
 func inventoryOf(id *identity, o Options) (cluster.Ref, error) {

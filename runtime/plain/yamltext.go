@@ -89,12 +89,27 @@ func (w *yamlWriter) full() bool { return len(w.b)-w.line > foldAfter }
 
 // folded writes s with line ends for single spaces, where lines get long.
 func (w *yamlWriter) folded(s string, at int, fold bool) {
-	for i := range len(s) {
-		if s[i] == ' ' && fold && w.full() && s[i-1] != ' ' && s[i+1] != ' ' {
-			w.start(at)
-			continue
+	if !fold {
+		w.b = append(w.b, s...)
+		return
+	}
+	for {
+		i := strings.IndexByte(s, ' ')
+		if i < 0 {
+			w.b = append(w.b, s...)
+			return
 		}
-		w.b = append(w.b, s[i])
+		w.b = append(w.b, s[:i]...)
+		spaces := 1 // the last character is none
+		for s[i+spaces] == ' ' {
+			spaces++
+		}
+		if spaces == 1 && w.full() {
+			w.start(at)
+		} else {
+			w.b = append(w.b, s[i:i+spaces]...)
+		}
+		s = s[i+spaces:]
 	}
 }
 
@@ -190,14 +205,22 @@ func (w *yamlWriter) literal(s string, at int) {
 // naturally orders names as the general encoder does: letters after all else, and
 // numbers in them by their values.
 func naturally(a, b string) int {
+	i := 0
+	for i < len(a) && i < len(b) && a[i] == b[i] {
+		i++
+	}
 	switch {
-	case a == b:
-		return 0
+	case i == len(a) || i == len(b):
+		return len(a) - len(b)
+	case isLower(a[i]) && isLower(b[i]): // nearly always
+		return int(a[i]) - int(b[i])
 	case before([]rune(a), []rune(b)):
 		return -1
 	}
 	return 1
 }
+
+func isLower(c byte) bool { return c >= 'a' && c <= 'z' }
 
 func before(a, b []rune) bool {
 	i := 0

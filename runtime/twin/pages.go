@@ -21,12 +21,15 @@ const pageSize = 500
 
 // Fetch implements sim.Backing.
 func (l *live) Fetch(p sim.Part) ([]*unstructured.Unstructured, error) {
-	if c, ok := l.coming[p]; ok {
-		delete(l.coming, p)
-		f := <-c
-		return f.objs, f.err
+	l.mu.Lock()
+	c := l.coming[p]
+	delete(l.coming, p)
+	l.mu.Unlock()
+	if c == nil {
+		return l.get(p)
 	}
-	return l.get(p)
+	f := <-c
+	return f.objs, f.err
 }
 
 // get fetches a part, and notes what follows from the answer.

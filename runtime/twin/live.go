@@ -32,8 +32,8 @@ type live struct {
 	// guard is nil until the link is made, and the only way out of it.
 	guard  *guard
 	said   *assumptions
-	mu     sync.Mutex                  // guards what follows
-	denied map[string]bool             // verb and kind of dry-runs that the user may not make
+	mu     sync.Mutex      // guards what follows
+	denied map[string]bool // verb and kind of dry-runs that the user may not make
 	counts Counts
 	coming map[sim.Part]<-chan fetched // asked for ahead, until Fetch takes it
 }

@@ -137,8 +137,12 @@ func (c *Cluster) askWrite(r *http.Request, q *query, body []byte, o writeOption
 	if c.st.get(k) == nil {
 		code = http.StatusCreated
 	}
+	before := c.st.get(k)
 	if obj, err = c.take(q.res, k, obj, o); err != nil {
 		return reply{}, true, err
+	}
+	if o.dryRun && before != nil && before.obj.GetGeneration() != obj.GetGeneration() {
+		c.foresee(k.gr, obj)
 	}
 	out, err = c.objectReply(q, code, obj)
 	return out, true, err

@@ -142,7 +142,8 @@ func Forecast(ctx context.Context, r cluster.Reader, e *effect.Effect) (*cluster
 
 // DryRunApply asks the server what a server-side apply of obj would give when
 // the fields of the managers in adopt are taken over, and of nobody else: a
-// conflict with any other manager is the error (ruling 2).
+// conflict with any other manager is the error (ruling 2). What rutter itself
+// patched before is its own.
 func DryRunApply(ctx context.Context, r cluster.Reader, obj *cluster.Object, adopt []string) (*cluster.Object, error) {
 	got, err := r.DryRunApply(ctx, obj, cluster.ApplyOptions{})
 	var conflict *cluster.ConflictError
@@ -151,7 +152,7 @@ func DryRunApply(ctx context.Context, r cluster.Reader, obj *cluster.Object, ado
 	}
 	var foreign []cluster.FieldConflict
 	for _, f := range conflict.Fields {
-		if !slices.Contains(adopt, f.Manager) {
+		if f.Manager != cluster.FieldManager && !slices.Contains(adopt, f.Manager) {
 			foreign = append(foreign, f)
 		}
 	}

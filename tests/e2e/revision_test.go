@@ -16,13 +16,14 @@ import (
 	"rutter.dev/rutter/tests/e2e/plane"
 )
 
-// A second istiod is installed beside the first, namespaces, gateway and tags
+// On a mesh for which plans were made before, a second istiod is installed beside the first, namespaces, gateway and tags
 // move to it, the first goes. Both are real, and so are the webhooks that decide
 // which of them a new pod gets.
 func TestRevisionCanary(t *testing.T) {
-	parallel(t, 80*time.Second)
+	parallel(t, 95*time.Second)
 	p := startPlane(t, plane.Options{AuditLevel: "Request", FirstPort: besides(24)})
 	old := bringMesh(t, p, mesh.Spec{Workloads: 10, Namespaces: 4, Seed: 1, NoSidecar: 1})
+	planWithout(t, p)
 	before, mark := workloads(t, p), auditMark(t, p)
 	follow := labelled(t, p, "istio-injection=enabled")
 

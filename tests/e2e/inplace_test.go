@@ -131,9 +131,9 @@ func surgeWhereNoneMayFail(t *testing.T, p *plane.Plane) {
 }
 
 // upgradeAll upgrades the whole mesh by a saved plan, which comes true, and looks
-// at every workload: those with a sidecar are restarted once, within all budgets, and have the new one by the
-// real webhook; the others are not touched; the log of the API server knows of
-// no other change.
+// at every workload: those with a sidecar are restarted once, within all budgets,
+// and have the new one by the real webhook; the others are not touched; the log of
+// the API server knows of no other change.
 func upgradeAll(t *testing.T, p *plane.Plane, dropped []*plane.Object) {
 	said := planUpgrade(t, p)
 	before := workloads(t, p)

@@ -257,12 +257,12 @@ func withToken(t *testing.T, p *plane.Plane, ttl time.Duration) string {
 	return path
 }
 
-// killedWhileRestarting lets rutter go on with an upgrade and kills the API server
-// when the second of the workloads that are left is being restarted; then that is
-// back on the same store.
-func killedWhileRestarting(t *testing.T, p *plane.Plane, rutter *exec.Cmd) {
+// killedWhileRestarting lets an upgrade go on until the second of the workloads
+// that are left is being restarted, and kills the API server then. The run stops
+// for the outage; afterwards the server is back on the same store.
+func killedWhileRestarting(t *testing.T, p *plane.Plane, resume *exec.Cmd) {
 	t.Helper()
-	run := follow(t, rutter)
+	run := follow(t, resume)
 	run.until("the data plane", started("data plane"))
 	run.until("the second restart", intent(2))
 	if err := p.KillAPIServer(); err != nil {

@@ -16,9 +16,10 @@ import (
 	"rutter.dev/rutter/tests/e2e/plane"
 )
 
-// On a mesh for which plans were made before, a second istiod is installed beside the first, namespaces, gateway and tags
+// A second istiod is installed beside the first, namespaces, gateway and tags
 // move to it, the first goes. Both are real, and so are the webhooks that decide
-// which of them a new pod gets.
+// which of them a new pod gets. Before that, the mesh serves plans by users who
+// may not do all that a plan asks for, which leave it as it is.
 func TestRevisionCanary(t *testing.T) {
 	parallel(t, 95*time.Second)
 	p := startPlane(t, plane.Options{AuditLevel: "Request", FirstPort: besides(24)})

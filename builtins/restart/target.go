@@ -310,7 +310,11 @@ func boolFirst(a, b bool) int {
 // effects forecasts the writes.
 func (p *planner) effects(d *planData, objects map[string]*cluster.Object) (*effect.Plan, error) {
 	per := make([][]*effect.Effect, len(d.Targets))
-	err := each(p.c, len(d.Targets), func(i int) error {
+	ask := each
+	if p.c.Distant {
+		ask = overlapped // nothing depends on the order in which dry-runs are asked for
+	}
+	err := ask(p.c, len(d.Targets), func(i int) error {
 		var err error
 		if t := d.Targets[i]; t.How == howEvict {
 			per[i], err = p.evictions(t)
@@ -353,6 +357,12 @@ func (p *planner) roll(t *target, before *cluster.Object) ([]*effect.Effect, err
 	e := &effect.Effect{
 		Verb: effect.Patch, Ref: t.Ref, Body: body, PatchType: string(types.MergePatchType),
 		UID: string(before.GetUID()), Before: before, Undo: effect.Undo{Kind: effect.UndoRestart},
+	}
+	if p.c.Mark != nil {
+		p.c.Mark(e)
+	}
+	if body, err = e.MarkedPatch(); err != nil {
+		return nil, err
 	}
 	after, err := p.c.Reader.DryRunPatch(p.c.Ctx, t.Ref, types.MergePatchType, body, cluster.WriteOptions{UID: before.GetUID()})
 	if err != nil && p.c.Ctx.Err() != nil {
@@ -400,6 +410,10 @@ func each(c *builtin.Call, n int, f func(i int) error) error {
 		}
 		return nil
 	}
+	return overlapped(c, n, f)
+}
+
+func overlapped(c *builtin.Call, n int, f func(i int) error) error {
 	errs := make([]error, n)
 	ctx, cancel := context.WithCancel(c.Ctx)
 	defer cancel()

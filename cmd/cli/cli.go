@@ -236,3 +236,8 @@ func interrupts() (soft, hard context.Context, stop func()) {
 		endHard()
 	}
 }
+
+// unknownFormat is the error of an --output that is none of a command's.
+func unknownFormat(output, expected string) error {
+	return diag.Usagef("--output "+output, "unknown format; expected %s", expected)
+}

@@ -100,7 +100,7 @@ func (a *app) listDeps(ctx context.Context, mod *deps.Module, output string) err
 
 func onlyJSON(output string) error {
 	if output != "" && output != "json" {
-		return diag.Usagef("--output "+output, "unknown format; expected json")
+		return unknownFormat(output, "json")
 	}
 	return nil
 }

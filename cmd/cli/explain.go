@@ -38,7 +38,7 @@ with --all the pages of all of them, as Markdown.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			switch {
 			case output != "" && output != "json":
-				return diag.Usagef("--output "+output, "unknown format; expected json")
+				return unknownFormat(output, "json")
 			case len(args) == 1 && (table || all), table && all:
 				return diag.Usagef("rutter explain", "CODE, --table and --all don't go together")
 			case len(args) == 1:

@@ -232,7 +232,7 @@ func impactView(output string) (func(*impact.Report, io.Writer) error, error) {
 	case "json":
 		return jsonView[impact.Report], nil
 	}
-	return nil, diag.Usagef("--output "+output, "unknown format; expected json or markdown")
+	return nil, unknownFormat(output, "json or markdown")
 }
 
 // labelled reads labels as kubectl label takes them; nil for one that goes.

@@ -110,7 +110,7 @@ func (a *app) printed(output string, v any, text func(io.Writer) error) error {
 	case "":
 		return text(a.env.Stdout)
 	}
-	return diag.Usagef("--output "+output, "unknown format; expected json")
+	return unknownFormat(output, "json")
 }
 
 func listKnown(out io.Writer, k *knowledge.Base) error {

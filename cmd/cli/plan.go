@@ -177,7 +177,7 @@ func planView(output string) (func(*plan.Plan, io.Writer) error, error) {
 	case "json":
 		return jsonView[plan.Plan], nil
 	}
-	return nil, diag.Usagef("--output "+output, "unknown format; expected json or markdown")
+	return nil, unknownFormat(output, "json or markdown")
 }
 
 // jsonView writes v as JSON for a program or a person: what a terminal shows is

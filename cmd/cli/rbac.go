@@ -126,7 +126,7 @@ var dnsName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.:]*[a-z0-9])?$`)
 // check judges the flags, and gives the subjects.
 func (f *rbacFlags) check() ([]rbacv1.Subject, error) {
 	if f.output != "yaml" && f.output != "json" {
-		return nil, diag.Usagef("--output "+f.output, "unknown format; expected yaml or json")
+		return nil, unknownFormat(f.output, "yaml or json")
 	}
 	if f.name != "" && !dnsName.MatchString(f.name) {
 		return nil, diag.Usagef("--name "+f.name, "is no name of a role; expected letters, digits, - and .")

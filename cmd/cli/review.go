@@ -132,7 +132,7 @@ func reviewView(output string) (func(*review.Report, io.Writer) error, error) {
 	case "json":
 		return jsonView[review.Report], nil
 	}
-	return nil, diag.Usagef("--output "+output, "unknown format; expected json or markdown")
+	return nil, unknownFormat(output, "json or markdown")
 }
 
 // reviewer rehearses versions of runbooks on simulated clusters.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/journal"
 )
 
@@ -38,7 +37,7 @@ func (a *app) runsCmd() *cobra.Command {
 				}
 				return runTable(a.env.Stdout, all)
 			}
-			return diag.Usagef("--output "+output, "unknown format; expected json")
+			return unknownFormat(output, "json")
 		},
 	}
 	t.stateFlags(cmd)

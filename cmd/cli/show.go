@@ -38,7 +38,7 @@ func (a *app) showCmd() *cobra.Command {
 			case "", "json":
 				return a.show(at, store, id, output == "json")
 			}
-			return diag.Usagef("--output "+output, "unknown format; expected json")
+			return unknownFormat(output, "json")
 		},
 	}
 	t.stateFlags(cmd)

@@ -56,7 +56,7 @@ deadlines, leases. It goes forward only.`,
 // change is what the flags ask for; nil where they ask for nothing.
 func (f *clockFlags) change(cmd *cobra.Command) (*sim.ClockChange, error) {
 	if f.output != "" && f.output != "json" {
-		return nil, diag.Usagef("--output "+f.output, "unknown format; expected json")
+		return nil, unknownFormat(f.output, "json")
 	}
 	var c sim.ClockChange
 	given := cmd.Flags().Changed

@@ -171,7 +171,7 @@ func (a *app) sink(w *watching, given *answers) (view.Sink, error) {
 	case "json":
 		return view.NewJSON(a.env.Stdout), nil
 	}
-	return nil, diag.Usagef("--output "+w.output, "unknown format; expected json or plain")
+	return nil, unknownFormat(w.output, "json or plain")
 }
 
 // talk writes a line for the person, not data.

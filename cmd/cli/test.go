@@ -172,7 +172,7 @@ func (a *app) testReport(output string) (testReport, error) {
 	case "junit":
 		return testReport{silent, func(s *testrun.Summary) error { return s.JUnit(w) }}, nil
 	}
-	return testReport{}, diag.Usagef("--output "+output, "unknown format; expected json or junit")
+	return testReport{}, unknownFormat(output, "json or junit")
 }
 
 // paint colours text for stdout, where that takes colour.

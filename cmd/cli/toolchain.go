@@ -146,7 +146,7 @@ func (a *app) toolchainVerifyCmd(f *toolchainFlags) *cobra.Command {
 // toolchain is that of the flags, the policy and the machine.
 func (a *app) toolchain(f *toolchainFlags) (*toolchain.Toolchain, error) {
 	if f.output != "" && f.output != "json" {
-		return nil, diag.Usagef("--output "+f.output, "unknown format; expected json")
+		return nil, unknownFormat(f.output, "json")
 	}
 	root := rootOf(filepath.Join(a.env.Workdir, "x"))
 	o := toolchain.Options{

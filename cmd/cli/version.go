@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"rutter.dev/rutter/builtins/istioctl/lib"
-	"rutter.dev/rutter/runtime/diag"
 	"rutter.dev/rutter/runtime/interp"
 )
 
@@ -31,7 +30,7 @@ func (a *app) versionCmd() *cobra.Command {
 					version, lib.LinkedVersion, v["kubernetesClient"], interp.API, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 				return err
 			}
-			return diag.Usagef("--output "+output, "unknown format; expected json")
+			return unknownFormat(output, "json")
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json")

@@ -74,9 +74,12 @@ type Call struct {
 	Reader cluster.Reader
 	Blobs  Blobs
 	Run    RunInfo
-	Pos    diag.Pos // where the script calls
-	Thread *starlark.Thread
-	Host   Host
+	// Distant: a dry-run is answered by a server that takes its time about it, also
+	// where the run's clock is virtual.
+	Distant bool
+	Pos     diag.Pos // where the script calls
+	Thread  *starlark.Thread
+	Host    Host
 
 	// Facts is what the run has established; treat as read-only.
 	Facts *effect.Facts
@@ -87,6 +90,10 @@ type Call struct {
 	// leaves out what is done. Each effect is given to one asker only. Nil without
 	// an engine.
 	Made func(like func(*effect.Effect) bool) bool
+	// Mark gives an effect the marks that it will be sent with, so that a dry-run of
+	// it asks for what will be sent. It may be called from several goroutines at a
+	// time. Nil without an engine.
+	Mark func(*effect.Effect)
 	// Emit tells the views what only this builtin knows: waves, diffs.
 	Emit func(event.Body)
 	// Progress tells the views how far a long read is.

@@ -40,6 +40,8 @@ type ClientOptions struct {
 	Watch bool
 	// Store is the cluster itself, if it lives in this process; see there.
 	Store Store
+	// Distant: what lives in this process hands dry-runs on to a server elsewhere.
+	Distant bool
 }
 
 // Client is the Writer over client-go. Safe for concurrent use.
@@ -52,6 +54,7 @@ type Client struct {
 	record    func(Asked)
 	watches   bool
 	store     Store
+	distant   bool
 
 	dyn  dynamic.Interface
 	meta metadata.Interface
@@ -92,7 +95,7 @@ func New(rc *rest.Config, contextName string, clock env.Clock, o ClientOptions) 
 	})
 	c := &Client{
 		name: contextName, namespace: orElse(o.Namespace, "default"), config: cfg, clock: clock,
-		timeout: o.RequestTimeout, record: o.Record, watches: o.Watch, store: o.Store,
+		timeout: o.RequestTimeout, record: o.Record, watches: o.Watch, store: o.Store, distant: o.Distant,
 	}
 	if c.timeout <= 0 {
 		c.timeout = defaultRequestTimeout

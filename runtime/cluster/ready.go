@@ -87,11 +87,12 @@ type StatusCondition struct{ Type, Status, Reason, Message string }
 
 // Condition returns the named condition of an object.
 func Condition(o *Object, name string) (StatusCondition, bool) {
-	cs, _, err := unstructured.NestedSlice(o.Object, "status", "conditions")
+	cs, _, err := unstructured.NestedFieldNoCopy(o.Object, "status", "conditions")
 	if err != nil {
 		return StatusCondition{}, false
 	}
-	for _, c := range cs {
+	list, _ := cs.([]any)
+	for _, c := range list {
 		m, ok := c.(map[string]any)
 		if !ok || m["type"] != name {
 			continue

@@ -84,3 +84,7 @@ func received(v any) any {
 	}
 	return v
 }
+
+// Distant reports whether dry-runs are answered by a server elsewhere although the
+// cluster lives in this process.
+func (c *Client) Distant() bool { return c.distant }

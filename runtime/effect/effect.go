@@ -84,6 +84,8 @@ type Effect struct {
 	// Reviewable: a person can review this change beforehand (ruling 6), so
 	// RUT007 wants its digest approved.
 	Reviewable bool `json:"reviewable,omitempty"`
+	// Marks go out with the request, and with its dry-run. A run sets them anew.
+	Marks Marks `json:"-"`
 }
 
 // UndoKind is how an effect can be undone.

@@ -50,9 +50,10 @@ func (e *Engine) Call(t *starlark.Thread, name string, args starlark.Tuple, kwar
 func (e *Engine) call(t *starlark.Thread, f *frame, spec *builtin.Spec, facts *[]effect.Fact) *builtin.Call {
 	c := &builtin.Call{
 		Ctx: f.asking(f.ctx, spec.Name), Env: e.envOf(f), Reader: e.readerOf(f), Blobs: e.o.Journal,
-		Run: builtin.RunInfo{ID: e.run.ID, From: e.run.From, To: e.run.To, Secrets: e.o.Sealer, Knowledge: e.o.Knowledge, Digest: e.digest},
-		Pos: builtin.CallerPos(t), Thread: t, Host: e, Facts: e.run.Facts,
+		Run:     builtin.RunInfo{ID: e.run.ID, From: e.run.From, To: e.run.To, Secrets: e.o.Sealer, Knowledge: e.o.Knowledge, Digest: e.digest},
+		Distant: e.distant(), Pos: builtin.CallerPos(t), Thread: t, Host: e, Facts: e.run.Facts,
 		Made:     func(like func(*effect.Effect) bool) bool { return e.madeBefore(f, like) },
+		Mark:     func(ef *effect.Effect) { ef.Marks = e.marks(f, e.digest(ef), f.equals) },
 		Emit:     func(b event.Body) { e.emit(f.path, b) },
 		Progress: func(done, total int, msg string) { e.progress(f, done, total, msg) },
 		Health:   e.health(f, spec), HealthEvery: e.healthEvery,
@@ -64,6 +65,13 @@ func (e *Engine) call(t *starlark.Thread, f *frame, spec *builtin.Spec, facts *[
 		}
 	}
 	return c
+}
+
+// distant reports whether a server stands behind the cluster, as it does behind the
+// twin of a live one.
+func (e *Engine) distant() bool {
+	c, ok := e.o.Cluster.(interface{ Distant() bool })
+	return ok && c.Distant() || !e.oneByOne()
 }
 
 func (e *Engine) progress(f *frame, done, total int, msg string) {

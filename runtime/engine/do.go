@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -10,21 +9,19 @@ import (
 
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
-	"rutter.dev/rutter/runtime/plain"
 )
 
-// perform sends e's request, exactly once, marked with the run and the
-// effect's key so that observe can find it again.
-func perform(ctx context.Context, w cluster.Writer, runID, key string, e *effect.Effect) (*cluster.Object, error) {
+// perform sends e's request, exactly once, with the marks by which observe can find
+// it again.
+func perform(ctx context.Context, w cluster.Writer, e *effect.Effect) (*cluster.Object, error) {
 	version := fence(e)
 	opts := cluster.WriteOptions{UID: types.UID(e.UID), ResourceVersion: version, Propagation: e.Propagation}
 	switch e.Verb {
 	case effect.Apply, effect.Create, effect.Replace:
-		obj, err := cluster.DecodeObject(e.Body)
+		obj, err := e.MarkedObject()
 		if err != nil {
-			return nil, fmt.Errorf("%s: body: %w", e.Ref, err)
+			return nil, err
 		}
-		mark(obj, runID, key)
 		switch e.Verb {
 		case effect.Create:
 			return w.Create(ctx, obj, opts)
@@ -38,7 +35,7 @@ func perform(ctx context.Context, w cluster.Writer, runID, key string, e *effect
 		obj.SetResourceVersion(version)
 		return w.Apply(ctx, obj, cluster.ApplyOptions{Force: len(e.Adopt) > 0})
 	case effect.Patch:
-		body, err := markPatch(e, runID, key)
+		body, err := e.MarkedPatch()
 		if err != nil {
 			return nil, err
 		}
@@ -76,68 +73,6 @@ func fence(e *effect.Effect) string {
 		return never
 	}
 	return ""
-}
-
-func mark(obj *cluster.Object, runID, key string) {
-	a := obj.GetAnnotations()
-	if a == nil {
-		a = map[string]string{}
-	}
-	a[cluster.AnnotationRun], a[cluster.AnnotationEffect] = runID, key
-	obj.SetAnnotations(a)
-}
-
-// markPatch adds the run's annotations to a patch of any type.
-func markPatch(e *effect.Effect, runID, key string) ([]byte, error) {
-	marks := map[string]any{cluster.AnnotationRun: runID, cluster.AnnotationEffect: key}
-	if types.PatchType(e.PatchType) == types.JSONPatchType {
-		var ops []any
-		if err := json.Unmarshal(e.Body, &ops); err != nil {
-			return nil, fmt.Errorf("%s: JSON patch: %w", e.Ref, err)
-		}
-		if e.Before == nil || len(e.Before.GetAnnotations()) == 0 {
-			ops = append(ops, map[string]any{"op": "add", "path": "/metadata/annotations", "value": marks})
-		} else {
-			for _, k := range []string{cluster.AnnotationEffect, cluster.AnnotationRun} {
-				ops = append(ops, map[string]any{"op": "add", "path": "/metadata/annotations/" + pointerToken(k), "value": marks[k]})
-			}
-		}
-		return json.Marshal(ops)
-	}
-	body := map[string]any{}
-	if err := json.Unmarshal(e.Body, &body); err != nil {
-		return nil, fmt.Errorf("%s: patch: %w", e.Ref, err)
-	}
-	meta, _ := body["metadata"].(map[string]any)
-	if meta == nil {
-		meta = map[string]any{}
-		body["metadata"] = meta
-	}
-	annotations, _ := meta["annotations"].(map[string]any)
-	if annotations == nil {
-		annotations = map[string]any{}
-		meta["annotations"] = annotations
-	}
-	for k, v := range marks {
-		annotations[k] = v
-	}
-	return plain.Encode(body)
-}
-
-// pointerToken escapes a key for a JSON pointer (RFC 6901).
-func pointerToken(s string) string {
-	out := make([]byte, 0, len(s)+4)
-	for i := range len(s) {
-		switch s[i] {
-		case '~':
-			out = append(out, "~0"...)
-		case '/':
-			out = append(out, "~1"...)
-		default:
-			out = append(out, s[i])
-		}
-	}
-	return string(out)
 }
 
 // observe looks whether an effect in doubt happened. It never sends it again.

@@ -113,7 +113,7 @@ func (e *Engine) lost(ctx context.Context, p *pending) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	again.UID = string(live.GetUID())
+	again.UID, again.Marks = string(live.GetUID()), effect.Marks{} // which make no difference
 	after, err := gate.Forecast(ctx, e.view, again)
 	if err != nil {
 		// The gate on dry-runs says why, with all that the others find.

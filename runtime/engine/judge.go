@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
@@ -17,6 +18,7 @@ func (e *Engine) forecast(f *frame, spec *builtin.Spec, es []*effect.Effect, awa
 	run := e.run
 	run.Now, run.Forecast, run.Seen, run.Awaits, run.Step = e.o.Env.Clock.Now(), true, &gate.Seen{}, awaits, f.path
 	all := append(undeclared(spec, es), e.unsealed(es)...)
+	e.expect(f, es)
 	found := make([][]gate.Finding, len(es))
 	e.sideBySide(len(es), func(i int) {
 		r := run
@@ -30,6 +32,22 @@ func (e *Engine) forecast(f *frame, spec *builtin.Spec, es []*effect.Effect, awa
 		all = append(all, fs...)
 	}
 	return e.judged(f, spec.Name, "", e.withLeave(e.wayOut(all), es), es, true)
+}
+
+// expect marks effects as they will be when they are made, in this order, so that
+// what the server is asked beforehand is what it gets.
+func (e *Engine) expect(f *frame, es []*effect.Effect) {
+	equals := maps.Clone(f.equals)
+	for _, ef := range es {
+		digest := e.digest(ef)
+		ef.Marks = e.marks(f, digest, equals)
+		equals[digest]++
+	}
+}
+
+// marks are those of an effect that comes after so many equal ones.
+func (e *Engine) marks(f *frame, digest string, equals map[string]int) effect.Marks {
+	return effect.Marks{Run: e.run.ID, Key: effectKey(f.path, digest, equals[digest])}
 }
 
 // undeclared finds effects of a class that the builtin did not declare: a

@@ -49,7 +49,7 @@ func (s *submitter) send(p *pending) error {
 	e := s.e
 	wait := firstWait
 	for try := 1; ; try++ {
-		obj, err := perform(s.f.asking(e.hard, s.spec.Name), e.o.Cluster, e.run.ID, p.key, p.ef)
+		obj, err := perform(s.f.asking(e.hard, s.spec.Name), e.o.Cluster, p.ef)
 		if err == nil {
 			p.result = &effect.Result{Object: obj}
 			return nil

@@ -81,6 +81,7 @@ const conflictTries = 5
 
 func (s *submitter) submit(ctx context.Context, ps []*pending) error {
 	for _, p := range ps {
+		p.ef.Marks = effect.Marks{Run: s.e.run.ID, Key: p.key}
 		if err := s.settle(ctx, p); err != nil {
 			return err
 		}
@@ -238,6 +239,7 @@ func (s *submitter) remade(ctx context.Context, p *pending, live *cluster.Object
 	case ef == nil:
 		p.settled, p.result = true, &effect.Result{Observed: true}
 	default:
+		ef.Marks = p.ef.Marks
 		p.ef = ef
 	}
 	return nil

@@ -4,11 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"testing"
 
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
+	"rutter.dev/rutter/runtime/sim"
 )
 
 // put applies one ConfigMap: the smallest write there is.
@@ -131,3 +134,32 @@ var hide = builtin.NewWrite(builtin.WriteDef[putArgs]{
 		return "hidden", err
 	},
 })
+
+// What the server is asked beforehand is what it gets: the marks included.
+func TestDryRunsAskForWhatIsSent(t *testing.T) {
+	w := newWorld(t, header+"def run(p):\n    step(\"s\", lambda: [put(\"a\", \"1\"), put(\"a\", \"1\")])\n")
+	dry, sent := []string{}, []string{}
+	w.sim.OnAdmission(func(a sim.Admission) error {
+		if a.Resource != "configmaps" {
+			return nil
+		}
+		m := a.Object.GetAnnotations()
+		marks := m[cluster.AnnotationRun] + " " + m[cluster.AnnotationEffect]
+		if a.DryRun {
+			dry = append(dry, marks)
+		} else {
+			sent = append(sent, marks)
+		}
+		return nil
+	})
+	if err := runOptions(w.options()); err != nil {
+		t.Fatal(err)
+	}
+	if len(sent) != 2 || sent[0] == sent[1] || strings.TrimSpace(sent[0]) == "" {
+		t.Fatalf("sent %q, want two effects", sent)
+	}
+	// Each effect in the forecast of its call, and again when it is made.
+	if want := []string{sent[0], sent[0], sent[1], sent[1]}; !slices.Equal(dry, want) {
+		t.Errorf("dry-runs of %q, want %q", dry, want)
+	}
+}

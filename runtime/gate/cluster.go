@@ -109,15 +109,15 @@ func servesKind(crd *effect.Effect, ref cluster.Ref) bool {
 	return spec["group"] == ref.Group && names["kind"] == ref.Kind
 }
 
-// Forecast sends e with dryRun=All and returns the object as it would be (nil
+// Forecast sends e, with its marks, with dryRun=All and returns the object as it would be (nil
 // for deletions), or the server's refusal. It changes nothing.
 func Forecast(ctx context.Context, r cluster.Reader, e *effect.Effect) (*cluster.Object, error) {
 	opts := cluster.WriteOptions{UID: types.UID(e.UID), ResourceVersion: e.ResourceVersion, Propagation: e.Propagation}
 	switch e.Verb {
 	case effect.Apply, effect.Create, effect.Replace:
-		obj, err := cluster.DecodeObject(e.Body)
+		obj, err := e.MarkedObject()
 		if err != nil {
-			return nil, fmt.Errorf("%s: body: %w", e.Ref, err)
+			return nil, err
 		}
 		switch e.Verb {
 		case effect.Create:
@@ -127,7 +127,11 @@ func Forecast(ctx context.Context, r cluster.Reader, e *effect.Effect) (*cluster
 		}
 		return DryRunApply(ctx, r, obj, e.Adopt)
 	case effect.Patch:
-		return r.DryRunPatch(ctx, e.Ref, types.PatchType(e.PatchType), e.Body, opts)
+		body, err := e.MarkedPatch()
+		if err != nil {
+			return nil, err
+		}
+		return r.DryRunPatch(ctx, e.Ref, types.PatchType(e.PatchType), body, opts)
 	case effect.Delete:
 		return nil, r.DryRunDelete(ctx, e.Ref, opts)
 	case effect.Evict:
@@ -138,7 +142,8 @@ func Forecast(ctx context.Context, r cluster.Reader, e *effect.Effect) (*cluster
 
 // DryRunApply asks the server what a server-side apply of obj would give when
 // the fields of the managers in adopt are taken over, and of nobody else: a
-// conflict with any other manager is the error (ruling 2).
+// conflict with any other manager is the error (ruling 2). What rutter itself
+// patched before is its own.
 func DryRunApply(ctx context.Context, r cluster.Reader, obj *cluster.Object, adopt []string) (*cluster.Object, error) {
 	got, err := r.DryRunApply(ctx, obj, cluster.ApplyOptions{})
 	var conflict *cluster.ConflictError
@@ -147,7 +152,7 @@ func DryRunApply(ctx context.Context, r cluster.Reader, obj *cluster.Object, ado
 	}
 	var foreign []cluster.FieldConflict
 	for _, f := range conflict.Fields {
-		if !slices.Contains(adopt, f.Manager) {
+		if f.Manager != cluster.FieldManager && !slices.Contains(adopt, f.Manager) {
 			foreign = append(foreign, f)
 		}
 	}

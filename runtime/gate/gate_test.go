@@ -284,6 +284,7 @@ func TestBackupCovers(t *testing.T) {
 
 func TestDryRun(t *testing.T) {
 	conflict := &cluster.ConflictError{Fields: []cluster.FieldConflict{{Field: ".data.a", Manager: "helm"}, {Field: ".data.b", Manager: "kubectl"}}}
+	itself := &cluster.ConflictError{Fields: append([]cluster.FieldConflict{{Field: ".data.c", Manager: cluster.FieldManager}}, conflict.Fields...)}
 	e := applied(t, "", configMap)
 	adopting := *e
 	adopting.Adopt = []string{"helm", "kubectl"}
@@ -307,6 +308,7 @@ func TestDryRun(t *testing.T) {
 		"fields of others":             {e, conflict, false, nil, Block, 2},
 		"adopted":                      {&adopting, conflict, false, nil, Pass, 0},
 		"adopted from one":             {&half, conflict, false, nil, Block, 1},
+		"adopted, and patched itself":  {&adopting, itself, false, nil, Pass, 0},
 		"another body":                 {&wrong, nil, false, nil, Block, 1},
 		"namespace comes first":        {e, cluster.ErrNotFound, true, []*effect.Effect{applied(t, "", space)}, Pass, 1},
 		"live, namespace is not there": {e, cluster.ErrNotFound, false, []*effect.Effect{applied(t, "", space)}, Block, 1},

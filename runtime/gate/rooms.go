@@ -11,16 +11,14 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
-	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/component-helpers/resource"
+	"k8s.io/apimachinery/pkg/types"
 	scheduling "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
 	"rutter.dev/rutter/runtime/cluster"
-	"rutter.dev/rutter/runtime/plain"
 )
 
 // roomsAge is how long what was read of nodes and pods is good for in live
@@ -35,17 +33,13 @@ type Rooms struct {
 	at   time.Time
 	seen *Seen
 	last *rooms
-	asks asked
+	past past
 }
-
-// asked are the sums of requests that were made already, by the text of what they
-// sum: the pods of a cluster ask for few different things.
-type asked map[string]corev1.ResourceList
 
 // now reads nodes and pods: for a forecast once, live as often as roomsAge says.
 func (c *Rooms) now(ctx context.Context, r cluster.Reader, run *Run) (*rooms, error) {
 	if c == nil {
-		return readRooms(ctx, r, asked{})
+		return readRooms(ctx, r, &past{})
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -56,10 +50,7 @@ func (c *Rooms) now(ctx context.Context, r cluster.Reader, run *Run) (*rooms, er
 	if fresh {
 		return c.last, nil
 	}
-	if c.asks == nil {
-		c.asks = asked{}
-	}
-	got, err := readRooms(ctx, r, c.asks)
+	got, err := readRooms(ctx, r, &c.past)
 	if err == nil {
 		c.last, c.at, c.seen = got, run.Now, run.Seen
 	}
@@ -81,7 +72,7 @@ type node struct {
 }
 
 // readRooms lists nodes and pods. Pods are paged, projected and dropped.
-func readRooms(ctx context.Context, r cluster.Reader, known asked) (*rooms, error) {
+func readRooms(ctx context.Context, r cluster.Reader, before *past) (*rooms, error) {
 	out := &rooms{sizes: map[string]corev1.ResourceList{}}
 	byName := map[string]*node{}
 	nodes, err := r.ResourceFor(ctx, schema.GroupVersionKind{Version: "v1", Kind: "Node"})
@@ -104,28 +95,30 @@ func readRooms(ctx context.Context, r cluster.Reader, known asked) (*rooms, erro
 		return nil, err
 	}
 	var waiting []corev1.ResourceList
+	now := make(map[types.UID]occupant, len(before.pods))
 	err = r.List(ctx, pods, cluster.ListOptions{Lean: true}, func(o *cluster.Object) error {
-		if phase, _, err := unstructured.NestedString(o.Object, "status", "phase"); err == nil && (phase == "Succeeded" || phase == "Failed") {
-			return nil
-		}
-		asks, err := known.of(o.Object["spec"])
+		p, err := before.occupant(o)
 		if err != nil {
 			return fmt.Errorf("%s: %w", cluster.RefOf(o), err)
 		}
-		if key := selectorKey(o); key != "" {
-			out.sizes[key] = larger(out.sizes[key], asks)
+		now[o.GetUID()] = p
+		if p.over {
+			return nil
 		}
-		where, _, err := unstructured.NestedString(o.Object, "spec", "nodeName")
-		if n := byName[where]; n != nil {
-			n.take(asks)
-		} else if where == "" {
-			waiting = append(waiting, asks)
+		if p.workload != "" {
+			out.sizes[p.workload] = larger(out.sizes[p.workload], p.asks)
 		}
-		return err
+		if n := byName[p.node]; n != nil {
+			n.take(p.asks)
+		} else if p.node == "" {
+			waiting = append(waiting, p.asks)
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
+	before.pods = now
 	for _, asks := range waiting { // they are first in the scheduler's queue
 		out.place(&shape{asks: asks, pod: &corev1.Pod{}})
 	}
@@ -151,67 +144,6 @@ func (n *node) take(asks corev1.ResourceList) {
 		free.Sub(q)
 		n.free[name] = free
 	}
-}
-
-// mostAsked bounds what is remembered.
-const mostAsked = 4096
-
-// of is requestsOf of a spec. The answer is shared, and not to be changed.
-func (a asked) of(spec any) (corev1.ResourceList, error) {
-	small := requesting(spec)
-	text, err := plain.Encode(small)
-	if err != nil {
-		return nil, err
-	}
-	if asks, ok := a[string(text)]; ok {
-		return asks, nil
-	}
-	asks, err := summed(small)
-	if err == nil {
-		if len(a) >= mostAsked {
-			clear(a)
-		}
-		a[string(text)] = asks
-	}
-	return asks, err
-}
-
-// requestsOf sums the requests of a pod's spec as the scheduler does, sidecars
-// and init containers included, and counts the pod itself.
-func requestsOf(spec any) (corev1.ResourceList, error) { return summed(requesting(spec)) }
-
-// requesting is what of a spec has to do with its requests.
-func requesting(spec any) map[string]any {
-	m, _ := spec.(map[string]any)
-	small := map[string]any{}
-	for _, key := range []string{"containers", "initContainers"} {
-		list, _ := m[key].([]any)
-		var out []any
-		for _, c := range list {
-			if c, ok := c.(map[string]any); ok {
-				out = append(out, map[string]any{"resources": c["resources"], "restartPolicy": c["restartPolicy"]})
-			}
-		}
-		if out != nil {
-			small[key] = out
-		}
-	}
-	for _, key := range []string{"overhead", "resources"} {
-		if m[key] != nil {
-			small[key] = m[key]
-		}
-	}
-	return small
-}
-
-func summed(small map[string]any) (corev1.ResourceList, error) {
-	pod := &corev1.Pod{}
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(map[string]any{"spec": small}, pod); err != nil {
-		return nil, err
-	}
-	asks := resource.PodRequests(pod, resource.PodResourcesOptions{})
-	asks[corev1.ResourcePods] = apiresource.MustParse("1")
-	return asks, nil
 }
 
 func larger(a, b corev1.ResourceList) corev1.ResourceList {

@@ -122,8 +122,9 @@ func ownerOf(pod *unstructured.Unstructured, owners cluster.Owners) owner {
 // proxyVersion is the version of a pod's Istio proxy; "" where it has none.
 func proxyVersion(pod *unstructured.Unstructured) string {
 	for _, field := range []string{"containers", "initContainers"} {
-		list, _, _ := unstructured.NestedSlice(pod.Object, "spec", field)
-		for _, x := range list {
+		list, _, _ := unstructured.NestedFieldNoCopy(pod.Object, "spec", field)
+		containers, _ := list.([]any)
+		for _, x := range containers {
 			m, _ := x.(map[string]any)
 			if m["name"] == "istio-proxy" {
 				image, _ := m["image"].(string)

@@ -200,8 +200,9 @@ func podReady(pod *unstructured.Unstructured) bool {
 	if pod.GetDeletionTimestamp() != nil {
 		return false
 	}
-	conds, _, _ := unstructured.NestedSlice(pod.Object, "status", "conditions")
-	for _, x := range conds {
+	conds, _, _ := unstructured.NestedFieldNoCopy(pod.Object, "status", "conditions")
+	list, _ := conds.([]any)
+	for _, x := range list {
 		if m, ok := x.(map[string]any); ok && m["type"] == "Ready" {
 			return m["status"] == "True"
 		}

@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+
+	"rutter.dev/rutter/runtime/plain"
 )
 
 // reachable fetches what a request is about, and refuses it with the backing's
@@ -135,8 +137,12 @@ func (c *Cluster) askWrite(r *http.Request, q *query, body []byte, o writeOption
 	if c.st.get(k) == nil {
 		code = http.StatusCreated
 	}
+	before := c.st.get(k)
 	if obj, err = c.take(q.res, k, obj, o); err != nil {
 		return reply{}, true, err
+	}
+	if o.dryRun && before != nil && before.obj.GetGeneration() != obj.GetGeneration() {
+		c.foresee(k.gr, obj)
 	}
 	out, err = c.objectReply(q, code, obj)
 	return out, true, err
@@ -155,7 +161,7 @@ type said struct {
 // same time. Both locks are held.
 func (c *Cluster) askDryRun(q Question, dryRun bool) ([]byte, bool, error) {
 	b := c.st.backed
-	key := q.key()
+	key := b.keyOf(q)
 	if s, known := b.said[key]; known {
 		return s.data, s.ok, s.err
 	}
@@ -180,14 +186,42 @@ func (c *Cluster) askDryRun(q Question, dryRun bool) ([]byte, bool, error) {
 	return s.data, s.ok, s.err
 }
 
-// key tells questions apart.
-func (q Question) key() string {
+// keyOf tells questions apart. What a write demands of its target (its uid and its
+// resourceVersion) is left out where the target is that: who asks for the same
+// without demanding it gets the same answer.
+func (b *backed) keyOf(q Question) string {
 	query := url.Values{}
 	for k, v := range q.Query {
 		query[k] = v
 	}
 	query.Set("dryRun", metav1.DryRunAll) // the backing is asked for nothing else
-	return strings.Join([]string{q.Verb, q.GVR.String(), q.Namespace, q.Name, q.Sub, query.Encode(), q.ContentType, string(q.Body)}, "\x00")
+	body := q.Body
+	if e := b.c.st.get(objectKey{q.GVR.GroupResource(), q.Namespace, q.Name}); e != nil {
+		body = withoutDemands(body, e.obj)
+	}
+	return strings.Join([]string{q.Verb, q.GVR.String(), q.Namespace, q.Name, q.Sub, query.Encode(), q.ContentType, string(body)}, "\x00")
+}
+
+// withoutDemands is a body that is a JSON object without the metadata in which it
+// agrees with what is there.
+func withoutDemands(body []byte, there *unstructured.Unstructured) []byte {
+	m, err := plain.Decode(body)
+	meta, _ := m["metadata"].(map[string]any)
+	if err != nil || meta == nil {
+		return body
+	}
+	for field, is := range map[string]string{"uid": string(there.GetUID()), "resourceVersion": there.GetResourceVersion()} {
+		if meta[field] == is {
+			delete(meta, field)
+		}
+	}
+	if len(meta) == 0 {
+		delete(m, "metadata")
+	}
+	if out, err := plain.Encode(m); err == nil { // with its keys in order
+		return out
+	}
+	return body
 }
 
 // refresh reads an untouched object anew: the backing has another version of it

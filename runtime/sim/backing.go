@@ -70,7 +70,7 @@ type backed struct {
 	// origin are the objects as they came: an entry that is still stored has not
 	// been changed.
 	origin map[objectKey]*entry
-	said   map[string]said // of dry-runs, by Question.key
+	said   map[string]said // of dry-runs, by keyOf
 	coming map[Part]*flight
 	shared *plain.Sharer
 	events []objectKey // of the simulation's own, oldest first

@@ -74,7 +74,7 @@ type Injector interface {
 
 // InjectionRequest is what istiod's injection webhook would know.
 type InjectionRequest struct {
-	Pod       *unstructured.Unstructured
+	Pod       *unstructured.Unstructured // shared: not to be changed
 	Namespace *unstructured.Unstructured
 	Revision  string // of the control plane that the webhook's Service or URL names
 	// InjectorConfig and MeshConfig are the data of the revision's

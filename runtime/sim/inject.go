@@ -26,7 +26,12 @@ func (c *Cluster) injectBy(h *webhook, v *review) error {
 	if !isInjector(h.name) {
 		return nil
 	}
-	out, err := c.inject(h, v.obj)
+	in := c.injection(h, v.obj)
+	if v.o.foresee {
+		c.opts.Injector.(Preparer).Prepare(in)
+		return nil
+	}
+	out, err := c.opts.Injector.Inject(in)
 	switch {
 	case err != nil && h.failIgnore, err == nil && out == nil:
 		return nil
@@ -36,9 +41,8 @@ func (c *Cluster) injectBy(h *webhook, v *review) error {
 	return v.take(out)
 }
 
-// inject gathers what the control plane behind the webhook knows, and calls
-// the injector.
-func (c *Cluster) inject(h *webhook, pod *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+// injection gathers what the control plane behind the webhook knows.
+func (c *Cluster) injection(h *webhook, pod *unstructured.Unstructured) InjectionRequest {
 	ns, svc, _, _, ok := h.service()
 	if !ok {
 		ns, svc, _ = serviceOfURL(h.url())
@@ -52,7 +56,7 @@ func (c *Cluster) inject(h *webhook, pod *unstructured.Unstructured) (*unstructu
 		suffix = "-" + rev
 	}
 	in := InjectionRequest{
-		Pod: pod.DeepCopy(), Revision: rev,
+		Pod: pod, Revision: rev,
 		InjectorConfig: c.configData(ns, "istio-sidecar-injector"+suffix),
 		MeshConfig:     c.configData(ns, "istio"+suffix),
 	}
@@ -62,7 +66,7 @@ func (c *Cluster) inject(h *webhook, pod *unstructured.Unstructured) (*unstructu
 	if e := c.st.get(objectKey{grDeployments, ns, "istiod" + suffix}); e != nil {
 		in.IstiodImage = discoveryImage(e.obj)
 	}
-	return c.opts.Injector.Inject(in)
+	return in
 }
 
 // webhookRevision is the revision of the control plane that answers. A tag's
@@ -89,9 +93,10 @@ func (c *Cluster) configData(ns, name string) map[string]string {
 
 // discoveryImage is the image of istiod's discovery container.
 func discoveryImage(deploy *unstructured.Unstructured) string {
-	list, _, _ := unstructured.NestedSlice(deploy.Object, "spec", "template", "spec", "containers")
+	list, _, _ := unstructured.NestedFieldNoCopy(deploy.Object, "spec", "template", "spec", "containers")
+	containers, _ := list.([]any)
 	image := ""
-	for i, x := range list {
+	for i, x := range containers {
 		m, _ := x.(map[string]any)
 		s, _ := m["image"].(string)
 		if i == 0 || m["name"] == "discovery" {

@@ -25,6 +25,7 @@ type writeOptions struct {
 	askedManager, askedValidation string
 	subresource                   string // "", "status" or "scale"
 	dryRun                        bool
+	foresee                       bool   // a pod goes as far as the injector, which works ahead
 	validation                    string // fieldValidation: Strict, Warn or Ignore
 	untracked                     bool   // leave managedFields alone
 	controller                    bool   // by a controller: trusted to be well-formed
@@ -87,8 +88,8 @@ func (c *Cluster) create(gr schema.GroupResource, ns string, obj *unstructured.U
 	if err := c.mayGrant(res, nil, obj, o); err != nil {
 		return nil, err
 	}
-	if obj, err = c.mutate(res, nil, obj, o, "CREATE"); err != nil {
-		return nil, err
+	if obj, err = c.mutate(res, nil, obj, o, "CREATE"); err != nil || o.foresee {
+		return obj, err
 	}
 	if err := c.validateCreate(res, obj, o); err != nil {
 		return nil, err

@@ -75,6 +75,7 @@ func (t *Twin) Client(clock env.Clock, o cluster.ClientOptions) (*cluster.Client
 	if o.Record == nil { // else somebody wants to know of every request
 		o.Store = t.sim
 	}
+	o.Distant = t.live != nil
 	return cluster.New(t.sim.Config(), t.name, clock, o)
 }
 

@@ -186,6 +186,40 @@ func TestCopyOnWrite(t *testing.T) {
 	}
 }
 
+// What is asked for as a dry-run is not asked again when it is written with demands
+// that its target meets, and is when it does not.
+func TestAskedOnce(t *testing.T) {
+	s := liveWorld(t)
+	tw, c := twinOf(t, s)
+	web, err := c.Get(t.Context(), webRef)
+	if err != nil {
+		t.Fatal(err)
+	}
+	patch := []byte(`{"metadata":{"annotations":{"a":"b"}},"spec":{"minReadySeconds":1}}`)
+	if _, err := c.DryRunPatch(t.Context(), webRef, types.MergePatchType, patch, cluster.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	stale := cluster.WriteOptions{UID: web.GetUID(), ResourceVersion: "7"}
+	if _, err := c.DryRunPatch(t.Context(), webRef, types.MergePatchType, patch, stale); !errors.Is(err, cluster.ErrConflict) {
+		t.Errorf("a demand that is not met: %v, want a conflict", err)
+	}
+	if n := tw.Counts().DryRuns; n != 2 {
+		t.Errorf("%d dry-runs, want 2", n)
+	}
+	if _, err := c.DryRunPatch(t.Context(), webRef, types.MergePatchType, patch, cluster.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	asked := tw.Counts().DryRuns
+	met := cluster.WriteOptions{UID: web.GetUID(), ResourceVersion: web.GetResourceVersion()}
+	o, err := c.Patch(t.Context(), webRef, types.MergePatchType, patch, met)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := tw.Counts().DryRuns; n != asked || o.GetAnnotations()["a"] != "b" {
+		t.Errorf("%d dry-runs where %d had been; %v", n, asked, o.GetAnnotations())
+	}
+}
+
 // The live server's answer is what is stored, and its refusals are the twin's.
 func TestDryRunDecides(t *testing.T) {
 	s := liveWorld(t)

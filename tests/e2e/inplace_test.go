@@ -21,7 +21,7 @@ import (
 
 // One mesh of 60 workloads, first for what must be refused, then upgraded.
 func TestInPlace(t *testing.T) {
-	parallel(t, 150*time.Second)
+	parallel(t, 165*time.Second)
 	p := startPlane(t, plane.Options{AuditLevel: "Request", FirstPort: besides(0)})
 	dropped, err := plane.Parse([]byte(droppedByTheNew))
 	if err != nil {
@@ -130,17 +130,19 @@ func surgeWhereNoneMayFail(t *testing.T, p *plane.Plane) {
 	}
 }
 
-// upgradeAll upgrades the whole mesh and looks at every workload: those with a
-// sidecar are restarted once, within all budgets, and have the new one by the
-// real webhook; the others are not touched; the log of the API server knows of
-// no other change.
+// upgradeAll upgrades the whole mesh by a saved plan, which comes true, and looks
+// at every workload: those with a sidecar are restarted once, within all budgets,
+// and have the new one by the real webhook; the others are not touched; the log of
+// the API server knows of no other change.
 func upgradeAll(t *testing.T, p *plane.Plane, dropped []*plane.Object) {
+	said := planUpgrade(t, p)
 	before := workloads(t, p)
 	restarts, left := partition(t, before)
 	hpa := object(t, p, "autoscaling", "v2", "HorizontalPodAutoscaler", autoscaled(t, p).Namespace, autoscaled(t, p).Name)
 	v, mark := watchBudgets(t, p, singles(t, p, restarts)...), auditMark(t, p)
 
-	r := upgrade(t, p, t.TempDir()).want(t, 0)
+	state := t.TempDir()
+	r := rutter(t, state, p.Kubeconfig(), "run", "--plan", said.file, "--yes").want(t, 0)
 	v.end(t, p)
 
 	after := workloads(t, p)
@@ -167,6 +169,7 @@ func upgradeAll(t *testing.T, p *plane.Plane, dropped []*plane.Object) {
 		t.Errorf("the autoscaler %s was touched", hpa.GetName())
 	}
 	onlyThese(t, changes(t, p, mark), restarts, dropped)
+	cameTrue(t, p, said, state)
 }
 
 // partition tells which workloads have to be restarted, and which cannot be

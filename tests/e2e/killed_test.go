@@ -16,13 +16,14 @@ import (
 )
 
 // rutter is killed as the control plane is being applied, and again in the
-// middle of the rollout; each time it is resumed, in the end to its end. The
-// API server's record has each change once.
+// middle of the rollout; then the API server is, while workloads restart. Each
+// time the run is resumed, in the end to its end. The API server's record has
+// each change once, and every workload was restarted once.
 func TestKilledAndResumed(t *testing.T) {
-	parallel(t, 105*time.Second)
+	parallel(t, 220*time.Second)
 	p := startPlane(t, plane.Options{AuditLevel: "Request", FirstPort: besides(2)})
 	bringMesh(t, p, mesh.Spec{Workloads: 20, Namespaces: 4, Seed: 2, NoSidecar: 1, OnDelete: 1})
-	before, mark := workloads(t, p), auditMark(t, p)
+	before, had, mark := workloads(t, p), proxies(t, p), auditMark(t, p)
 	state, log := t.TempDir(), &record{t: t, p: p, mark: mark}
 
 	kill(t, rutterCommand(t.Context(), state, p.Kubeconfig(), inPlace("--set", "then=4")...), "five changes are made", func(context.Context) (bool, error) {
@@ -34,6 +35,7 @@ func TestKilledAndResumed(t *testing.T) {
 	kill(t, rutterCommand(t.Context(), state, p.Kubeconfig(), "resume", "--yes"), "four workloads are restarted", func(context.Context) (bool, error) {
 		return restarts(made(log.read())) >= 4, nil
 	})
+	killedWhileRestarting(t, p, rutterCommand(t.Context(), state, p.Kubeconfig(), "resume", "--yes", "-o", "json"))
 	resumedFrom := len(made(log.read()))
 	rutter(t, state, p.Kubeconfig(), "resume", "--yes").want(t, 0)
 
@@ -54,6 +56,11 @@ func TestKilledAndResumed(t *testing.T) {
 		}
 	}
 	newControlPlane(t, p)
+	has := proxies(t, p)
+	if i := slices.IndexFunc(has, func(image string) bool { return image != newProxy }); i >= 0 || len(has) != len(had) {
+		t.Errorf("after the upgrade: %d proxies, before it %d; one of them %v", len(has), len(had), has)
+	}
+	restartedAtMostOnce(t, p)
 }
 
 // kill runs rutter until a condition holds, and kills it then as kill -9 does.

@@ -22,29 +22,37 @@ import (
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/plan"
 	"rutter.dev/rutter/runtime/seal"
-	"rutter.dev/rutter/runtime/sim/mesh"
 	"rutter.dev/rutter/runtime/twin"
 	"rutter.dev/rutter/tests/e2e/plane"
 )
 
-// A plan of a real mesh lets out nothing that could change it, says what it could
-// not know, and comes true.
-func TestPlan(t *testing.T) {
-	parallel(t, 140*time.Second)
-	p := startPlane(t, plane.Options{AuditLevel: "Request", FirstPort: besides(22)})
-	bringMesh(t, p, mesh.Spec{Workloads: 12, Namespaces: 3, Seed: 1, NoSidecar: 1, OnDelete: 1})
+// planWithout plans as users who may not do all that a plan asks for: it lets out
+// nothing that could change the mesh, and says what it could not know.
+func planWithout(t *testing.T, p *plane.Plane) {
+	t.Run("plan read only", func(t *testing.T) { planReadOnly(t, p) })
+	t.Run("plan unread", func(t *testing.T) { planUnread(t, p) })
+}
 
+// saved is a plan that was saved, and what a cluster was when it was made.
+type saved struct {
+	file, end string
+	before    []*unstructured.Unstructured
+}
+
+// planUpgrade saves a plan of the in-place upgrade, which lets out nothing that
+// could change the mesh.
+func planUpgrade(t *testing.T, p *plane.Plane) saved {
+	t.Helper()
 	dir := t.TempDir()
-	t.Run("read only", func(t *testing.T) { planReadOnly(t, p) })
-	t.Run("unread", func(t *testing.T) { planUnread(t, p) })
-	file, end := filepath.Join(dir, "upgrade.plan"), filepath.Join(dir, "end.json")
+	s := saved{file: filepath.Join(dir, "upgrade.plan"), end: filepath.Join(dir, "end.json")}
 	mark := auditMark(t, p)
 	rutter(t, t.TempDir(), p.Kubeconfig(), "plan", "runbooks/istio/in-place.star", "--set", "to=1.31.0", "--set", "soak=1s",
-		"--save", file, "--end-state", end).want(t, 0)
+		"--save", s.file, "--end-state", s.end).want(t, 0)
 	if n := onlyHarmless(t, p, mark, plane.Operator); n["dry-runs"] == 0 {
 		t.Errorf("no dry-run was asked for: %v", n)
 	}
-	t.Run("run", func(t *testing.T) { comesTrue(t, p, file, end) })
+	s.before = everything(t, p)
+	return s
 }
 
 // onlyHarmless: all that a user asked for since a mark was a read, a dry-run of a
@@ -150,30 +158,29 @@ subjects:
 - {kind: ServiceAccount, name: READER, namespace: default}
 `
 
-// comesTrue runs a saved plan and compares what it said with what came.
-func comesTrue(t *testing.T, p *plane.Plane, file, end string) {
-	raw, err := os.ReadFile(file)
+// cameTrue compares what a saved plan said with what came of its run, whose state
+// folder is given.
+func cameTrue(t *testing.T, p *plane.Plane, s saved, state string) {
+	t.Helper()
+	raw, err := os.ReadFile(s.file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	planned, err := plan.Read(file, raw)
+	planned, err := plan.Read(s.file, raw)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := everything(t, p)
 	var predicted twin.EndState
-	if raw, err = os.ReadFile(end); err != nil {
+	if raw, err = os.ReadFile(s.end); err != nil {
 		t.Fatal(err)
 	}
 	if err := json.Unmarshal(raw, &predicted); err != nil {
 		t.Fatal(err)
 	}
-	state := t.TempDir()
-	rutter(t, state, p.Kubeconfig(), "run", "--plan", file, "--yes").want(t, 0)
 	if err := p.AwaitRollouts(t.Context(), "", time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	f := planned.Measure(madeIn(t, state), before, overlaid(before, &predicted), everything(t, p))
+	f := planned.Measure(madeIn(t, state), s.before, overlaid(s.before, &predicted), everything(t, p))
 	var said strings.Builder
 	if err := f.Write(&said); err != nil {
 		t.Fatal(err)

@@ -18,11 +18,13 @@ import (
 
 // A second istiod is installed beside the first, namespaces, gateway and tags
 // move to it, the first goes. Both are real, and so are the webhooks that decide
-// which of them a new pod gets.
+// which of them a new pod gets. Before that, the mesh serves plans by users who
+// may not do all that a plan asks for, which leave it as it is.
 func TestRevisionCanary(t *testing.T) {
-	parallel(t, 80*time.Second)
+	parallel(t, 95*time.Second)
 	p := startPlane(t, plane.Options{AuditLevel: "Request", FirstPort: besides(24)})
 	old := bringMesh(t, p, mesh.Spec{Workloads: 10, Namespaces: 4, Seed: 1, NoSidecar: 1})
+	planWithout(t, p)
 	before, mark := workloads(t, p), auditMark(t, p)
 	follow := labelled(t, p, "istio-injection=enabled")
 

@@ -44,16 +44,16 @@ func (s *stub) RoundTrip(req *http.Request) (*http.Response, error) {
 	s.mu.Unlock()
 	for suffix, code := range s.status {
 		if strings.HasSuffix(req.URL.Path, suffix) {
-			return answer(req, code, failure(code)), nil
+			return answerOf(req, code, failure(code)), nil
 		}
 	}
 	switch {
 	case req.URL.Path == "/version":
-		return answer(req, 200, map[string]any{"major": "1", "minor": "34", "gitVersion": s.version}), nil
+		return answerOf(req, 200, map[string]any{"major": "1", "minor": "34", "gitVersion": s.version}), nil
 	case strings.HasSuffix(req.URL.Path, "/selfsubjectaccessreviews"):
 		return s.review(req)
 	case req.URL.Query().Get("sendInitialEvents") == "true":
-		return answer(req, 422, failure(422)), nil
+		return answerOf(req, 422, failure(422)), nil
 	case req.URL.Query().Get("watch") != "":
 		return s.watch(req), nil
 	}
@@ -65,7 +65,7 @@ func failure(code int) map[string]any {
 	return map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": reason + " by the stub"}
 }
 
-func answer(req *http.Request, code int, body any) *http.Response {
+func answerOf(req *http.Request, code int, body any) *http.Response {
 	b, err := json.Marshal(body)
 	if err != nil {
 		panic(err)
@@ -83,7 +83,7 @@ func (s *stub) review(req *http.Request) (*http.Response, error) {
 	}
 	res, _, _ := unstructured.NestedString(r, "spec", "resourceAttributes", "resource")
 	r["status"] = map[string]any{"allowed": res != s.denied}
-	return answer(req, 201, r), nil
+	return answerOf(req, 201, r), nil
 }
 
 // silence is a watch's body: it ends with the request.
@@ -100,7 +100,7 @@ func (s *stub) watch(req *http.Request) *http.Response {
 	s.open++
 	s.mu.Unlock()
 	var once sync.Once
-	resp := answer(req, 200, nil)
+	resp := answerOf(req, 200, nil)
 	resp.Body = silence{req.Context(), func() {
 		once.Do(func() { s.mu.Lock(); s.open--; s.mu.Unlock() })
 	}}
@@ -125,18 +125,18 @@ func (s *stub) read(req *http.Request) *http.Response {
 			continue
 		}
 		if len(parts) > 1 && o.GetName() == parts[1] {
-			return answer(req, 200, o.Object)
+			return answerOf(req, 200, o.Object)
 		}
 		items = append(items, o.Object)
 	}
 	if len(parts) > 1 {
-		return answer(req, 404, failure(404))
+		return answerOf(req, 404, failure(404))
 	}
 	list := map[string]any{"kind": kindOf(group, parts[0]) + "List", "apiVersion": strings.Trim(group+"/"+version, "/"), "metadata": map[string]any{"resourceVersion": "1"}, "items": items}
 	if strings.Contains(req.Header.Get("Accept"), "as=PartialObjectMetadataList") {
 		list["kind"], list["apiVersion"] = "PartialObjectMetadataList", "meta.k8s.io/v1"
 	}
-	return answer(req, 200, list)
+	return answerOf(req, 200, list)
 }
 
 func kindOf(group, plural string) string {

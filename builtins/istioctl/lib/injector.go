@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"sync"
 
@@ -37,28 +36,24 @@ import (
 type Injector struct {
 	mu    sync.Mutex
 	hooks []*webhook // oldest first
+	ahead ahead
 }
 
-var _ sim.Injector = (*Injector)(nil)
-
-const (
-	// injectorKeeps bounds the parsed configurations: a few revisions, before
-	// and after a change.
-	injectorKeeps = 16
-	// webhookKeeps bounds the remembered answers per configuration.
-	webhookKeeps = 4096
+var (
+	_ sim.Injector = (*Injector)(nil)
+	_ sim.Preparer = (*Injector)(nil)
 )
 
-// webhook is istiod's handler for one configuration. It remembers its answers:
-// the replicas of a workload differ in name and identity only, and an
-// injection costs about 3 ms.
+// injectorKeeps bounds the parsed configurations: a few revisions, before and
+// after a change.
+const injectorKeeps = 16
+
+// webhook is istiod's handler for one configuration, with its answers.
 type webhook struct {
 	config, values, mesh, revision string
 
 	handler http.Handler
-	mu      sync.Mutex
-	answers map[string]*unstructured.Unstructured // nil value: not injected
-	order   []string                              // keys of answers, oldest first
+	answers answers
 }
 
 // NewInjector makes an Injector.
@@ -74,6 +69,18 @@ func (i *Injector) Inject(in sim.InjectionRequest) (*unstructured.Unstructured, 
 		return nil, fmt.Errorf("injection webhook of revision %q: %w", in.Revision, err)
 	}
 	return hook.inject(in)
+}
+
+// Prepare implements sim.Preparer: it finds out in the background what the webhook
+// will answer for pods like this one.
+func (i *Injector) Prepare(in sim.InjectionRequest) {
+	hook, err := i.hook(in)
+	if err != nil {
+		return // whoever asks will hear of it
+	}
+	if a := hook.prepare(in); a != nil {
+		i.ahead.find(a)
+	}
 }
 
 // hook returns the webhook for the request's configuration. The texts are
@@ -93,140 +100,13 @@ func (i *Injector) hook(in sim.InjectionRequest) (*webhook, error) {
 	}
 	h := &webhook{
 		config: config, values: values, mesh: meshYAML, revision: in.Revision,
-		handler: handler, answers: map[string]*unstructured.Unstructured{},
+		handler: handler,
 	}
 	if len(i.hooks) >= injectorKeeps {
 		i.hooks = append([]*webhook(nil), i.hooks[1:]...)
 	}
 	i.hooks = append(i.hooks, h)
 	return h, nil
-}
-
-// identity are the metadata that the API server or a controller gives to each
-// pod of a template. Istio's templates look at none of them when the pod has
-// an owner.
-func identity() []string {
-	return []string{"name", "uid", "creationTimestamp", "resourceVersion", "managedFields"}
-}
-
-// inject answers for the pod without its identity, and gives it back.
-func (h *webhook) inject(in sim.InjectionRequest) (*unstructured.Unstructured, error) {
-	if in.Pod.GetGenerateName() == "" || metav1.GetControllerOfNoCopy(in.Pod) == nil {
-		return h.ask(in, in.Pod) // the name means something: nothing to share
-	}
-	anonymous, own := withoutIdentity(in.Pod)
-	pin := unpinned(anonymous)
-	key, err := podKey(anonymous, requestNamespace(in))
-	if err != nil {
-		return nil, err
-	}
-	h.mu.Lock()
-	answer, known := h.answers[key]
-	h.mu.Unlock()
-	if !known {
-		if answer, err = h.ask(in, anonymous); err != nil {
-			return nil, err
-		}
-		if answer == anonymous {
-			answer = nil
-		}
-		h.remember(key, answer)
-	}
-	if answer == nil {
-		return in.Pod, nil
-	}
-	if pin != nil && specOf(answer)["affinity"] != nil {
-		return h.ask(in, in.Pod) // a template of this mesh has a say about it
-	}
-	out := answer.DeepCopy()
-	if pin != nil {
-		specOf(out)["affinity"] = runtime.DeepCopyJSONValue(pin)
-	}
-	meta := out.Object["metadata"].(map[string]any)
-	for k, v := range own {
-		meta[k] = runtime.DeepCopyJSONValue(v)
-	}
-	return out, nil
-}
-
-func (h *webhook) remember(key string, answer *unstructured.Unstructured) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if _, ok := h.answers[key]; ok {
-		return
-	}
-	if len(h.order) >= webhookKeeps {
-		delete(h.answers, h.order[0])
-		h.order = h.order[1:]
-	}
-	h.answers[key] = answer
-	h.order = append(h.order, key)
-}
-
-// withoutIdentity returns a shallow copy without identity metadata, and those.
-func withoutIdentity(p *unstructured.Unstructured) (*unstructured.Unstructured, map[string]any) {
-	meta, own := map[string]any{}, map[string]any{}
-	if m, ok := p.Object["metadata"].(map[string]any); ok {
-		for k, v := range m {
-			meta[k] = v
-		}
-	}
-	for _, k := range identity() {
-		if v, ok := meta[k]; ok {
-			own[k] = v
-			delete(meta, k)
-		}
-	}
-	obj := map[string]any{}
-	for k, v := range p.Object {
-		obj[k] = v
-	}
-	obj["metadata"] = meta
-	return &unstructured.Unstructured{Object: obj}, own
-}
-
-// unpinned takes from the copy of a DaemonSet's pod the affinity that pins it to
-// its node, and returns it: it is all in which it differs from those of other
-// nodes. Nil where there is none.
-func unpinned(p *unstructured.Unstructured) any {
-	owner := metav1.GetControllerOfNoCopy(p)
-	spec := specOf(p)
-	pin := spec["affinity"]
-	if owner == nil || owner.Kind != "DaemonSet" || pin == nil {
-		return nil
-	}
-	spec = maps.Clone(spec)
-	delete(spec, "affinity")
-	p.Object["spec"] = spec
-	return pin
-}
-
-func specOf(p *unstructured.Unstructured) map[string]any {
-	spec, _ := p.Object["spec"].(map[string]any)
-	return spec
-}
-
-func podKey(p *unstructured.Unstructured, namespace string) (string, error) {
-	b, err := plain.Encode(p.Object) // sorts keys
-	return namespace + " " + sum(b), err
-}
-
-// ask sends the pod to the webhook and applies its patch. It returns p itself
-// when there is nothing to inject.
-func (h *webhook) ask(in sim.InjectionRequest, p *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	raw, err := p.MarshalJSON()
-	if err != nil {
-		return nil, err
-	}
-	patch, err := callWebhook(h.handler, requestNamespace(in), p.GetName(), raw)
-	if err != nil || len(patch) == 0 {
-		return p, err
-	}
-	out, err := applyPatch(raw, patch)
-	if err != nil {
-		return nil, fmt.Errorf("its patch: %w", err)
-	}
-	return out, nil
 }
 
 // newWebhook builds istiod's webhook from the texts in the ConfigMaps.
@@ -356,8 +236,8 @@ func applyPatch(doc, patch []byte) (*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &unstructured.Unstructured{}
-	return out, out.UnmarshalJSON(patched)
+	obj, err := plain.Decode(patched)
+	return &unstructured.Unstructured{Object: obj}, err
 }
 
 // fixedConfig is an injection configuration that never changes.

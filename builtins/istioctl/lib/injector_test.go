@@ -289,7 +289,7 @@ func TestInjectReplicas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	direct, err := hook.ask(in, in.Pod)
+	direct, err := hook.injectAlone(in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +324,7 @@ func TestInjectDaemonSet(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := hook.ask(in, in.Pod)
+		want, err := hook.injectAlone(in)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -334,9 +334,46 @@ func TestInjectDaemonSet(t *testing.T) {
 		if d := cmp.Diff(before, in.Pod); d != "" {
 			t.Errorf("node %s: the request's pod was changed:\n%s", node, d)
 		}
-		if len(hook.answers) != 1 {
-			t.Errorf("node %s: %d answers are remembered", node, len(hook.answers))
+		if len(hook.answers.of) != 1 {
+			t.Errorf("node %s: %d answers are remembered", node, len(hook.answers.of))
 		}
+	}
+}
+
+// TestInjectPrepared: what was prepared before its ReplicaSet had an identity is what
+// is asked for then, and nothing else.
+func TestInjectPrepared(t *testing.T) {
+	mesh := linked(t, RenderOptions{})
+	inj := NewInjector()
+	with := func(ownerUID string) sim.InjectionRequest {
+		p := pod(t, nil, nil)
+		owners := p.GetOwnerReferences()
+		owners[0].UID = types.UID(ownerUID)
+		p.SetOwnerReferences(owners)
+		return request(t, mesh, "default", p)
+	}
+	inj.Prepare(with(""))
+	in := with("7")
+	got, err := inj.Inject(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := NewInjector().Inject(with("7"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("preparing changes the result:\n%s", d)
+	}
+	if uid := got.GetOwnerReferences()[0].UID; uid != "7" {
+		t.Errorf("the owner's uid is %q", uid)
+	}
+	hook, err := inj.hook(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(hook.answers.of); n != 1 {
+		t.Errorf("%d answers, want the prepared one", n)
 	}
 }
 

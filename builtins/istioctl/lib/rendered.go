@@ -3,7 +3,6 @@ package lib
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 
 	"istio.io/istio/operator/pkg/component"
 	"istio.io/istio/operator/pkg/manifest"
+	"rutter.dev/rutter/runtime/env"
 )
 
 // Rendered is a manifest. It is shared between callers and must not be changed.
@@ -159,19 +159,7 @@ func (r *Rendered) store(dir, key string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".manifest-")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(bytes.Join([][]byte{head, body, r.YAML}, []byte("\n")))
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), cachePath(dir, key))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return env.ReplaceFile(cachePath(dir, key), bytes.Join([][]byte{head, body, r.YAML}, []byte("\n")), 0o600)
 }
 
 // loadRendered reads and verifies a stored result. The error wraps

@@ -176,14 +176,18 @@ func (d *daemon) place() error {
 }
 
 func (d *daemon) create(node string) error {
-	name := d.w.Name(d.set.GetName() + "-")
-	pod := podFrom(d.set, table(d.set.Object, "spec", "template"), name, map[string]string{
-		labelRevision:             d.hash,
-		"pod-template-generation": decimal(number(d.set.Object, 1, "metadata", "generation")),
-	})
-	pod.Object["spec"] = daemonSpec(table(pod.Object, "spec"), node)
+	pod := daemonPod(d.set, d.hash, d.w.Name(d.set.GetName()+"-"), node)
 	_, err := createPod(d.w, d.set, pod, d.set.GetName()+"-")
 	return err
+}
+
+func daemonPod(set *unstructured.Unstructured, hash, name, node string) *unstructured.Unstructured {
+	pod := podFrom(set, table(set.Object, "spec", "template"), name, map[string]string{
+		labelRevision:             hash,
+		"pod-template-generation": decimal(number(set.Object, 1, "metadata", "generation")),
+	})
+	pod.Object["spec"] = daemonSpec(table(pod.Object, "spec"), node)
+	return pod
 }
 
 // limits resolves maxSurge and maxUnavailable; both are rounded up for

@@ -111,7 +111,7 @@ func (r *rollout) load() {
 // still recognises it when defaults were filled in on one side only.
 func (r *rollout) matching() *unstructured.Unstructured {
 	template := table(r.d.Object, "spec", "template")
-	hash := r.hash()
+	hash := hashOf(r.d)
 	for _, s := range r.sets {
 		if text(s.Object, "metadata", "labels", labelTemplateHash) == hash {
 			return s
@@ -137,8 +137,8 @@ func plainTemplate(t map[string]any) map[string]any {
 	return out
 }
 
-func (r *rollout) hash() string {
-	return templateHash(plainTemplate(table(r.d.Object, "spec", "template")), number(r.d.Object, 0, "status", "collisionCount"))
+func hashOf(d *unstructured.Unstructured) string {
+	return templateHash(plainTemplate(table(d.Object, "spec", "template")), number(d.Object, 0, "status", "collisionCount"))
 }
 
 func (r *rollout) old() []*unstructured.Unstructured {

@@ -100,13 +100,9 @@ func (r *rollout) annotateDeployment(revision int64) {
 // make creates the ReplicaSet of the present template, already as large as
 // the strategy allows.
 func (r *rollout) make(revision int64) {
-	hash := r.hash()
-	template, _ := deepCopy(table(r.d.Object, "spec", "template")).(map[string]any)
-	meta := copyMap(table(template, "metadata"))
-	labels := copyMap(table(meta, "labels"))
-	labels[labelTemplateHash] = hash
-	meta["labels"] = labels
-	template["metadata"] = meta
+	hash := hashOf(r.d)
+	template := hashedTemplate(r.d, hash)
+	labels := table(template, "metadata", "labels")
 	selector, _ := deepCopy(table(r.d.Object, "spec", "selector")).(map[string]any)
 	match := copyMap(table(selector, "matchLabels"))
 	match[labelTemplateHash] = hash
@@ -144,6 +140,17 @@ func (r *rollout) make(revision int64) {
 	r.created = true
 	r.load()
 	r.annotateDeployment(revision)
+}
+
+// hashedTemplate is a Deployment's pod template as its ReplicaSet has it.
+func hashedTemplate(d *unstructured.Unstructured, hash string) map[string]any {
+	template, _ := deepCopy(table(d.Object, "spec", "template")).(map[string]any)
+	meta := copyMap(table(template, "metadata"))
+	labels := copyMap(table(meta, "labels"))
+	labels[labelTemplateHash] = hash
+	meta["labels"] = labels
+	template["metadata"] = meta
+	return template
 }
 
 // firstSize is the size of a new set that joins the existing ones.

@@ -43,7 +43,7 @@ func syncHistory(w sim.World, owner *unstructured.Unstructured, hashLabel string
 		h.update = h.all[len(h.all)-1]
 		return h, nil
 	}
-	hash := templateHash(data, number(owner.Object, 0, "status", "collisionCount"))
+	hash := revisionHash(owner)
 	labels := copyMap(table(owner.Object, "spec", "template", "metadata", "labels"))
 	labels[hashLabel] = hash
 	made, err := w.Create(&unstructured.Unstructured{Object: map[string]any{
@@ -78,6 +78,15 @@ func revisionData(owner *unstructured.Unstructured) map[string]any {
 	}
 	template["$patch"] = "replace"
 	return map[string]any{"spec": map[string]any{"template": template}}
+}
+
+// revisionHash tells the revision of the present template from others.
+func revisionHash(owner *unstructured.Unstructured) string {
+	return templateHash(revisionData(owner), number(owner.Object, 0, "status", "collisionCount"))
+}
+
+func revisionName(owner *unstructured.Unstructured) string {
+	return owner.GetName() + "-" + revisionHash(owner)
 }
 
 // named finds a revision by name, or nil.

@@ -164,7 +164,7 @@ func (s *stateful) fill() (wait bool, err error) {
 }
 
 func (s *stateful) createSlot(ordinal int64) error {
-	name, revision := s.set.GetName()+"-"+strconv.FormatInt(ordinal, 10), s.history.update
+	name, revision := slotName(s.set, ordinal), s.history.update
 	if s.keepsCurrent(ordinal) {
 		revision = s.currentRevision
 	}
@@ -172,24 +172,34 @@ func (s *stateful) createSlot(ordinal int64) error {
 		s.w.Event(s.set, eventWarning, "FailedCreate", fmt.Sprintf("create Claim for Pod %s failed: %s", name, reasonOf(err)))
 		return err
 	}
-	pod := podFrom(s.set, templateOf(revision), name, map[string]string{
-		labelRevision: revision.GetName(), "statefulset.kubernetes.io/pod-name": name,
-		"apps.kubernetes.io/pod-index": strconv.FormatInt(ordinal, 10),
-	})
-	spec := table(pod.Object, "spec")
-	spec["hostname"] = name
-	if svc := text(s.set.Object, "spec", "serviceName"); svc != "" {
-		spec["subdomain"] = svc
-	}
-	s.mountClaims(name, spec)
-	pod.SetGenerateName(s.set.GetName() + "-")
-	_, err := s.w.Create(pod)
+	_, err := s.w.Create(slotPod(s.set, templateOf(revision), revision.GetName(), ordinal))
 	if err != nil {
 		s.w.Event(s.set, eventWarning, "FailedCreate", fmt.Sprintf("Create Pod %s in StatefulSet %s failed error: %s", name, s.set.GetName(), reasonOf(err)))
 		return err
 	}
 	s.w.Event(s.set, eventNormal, "SuccessfulCreate", fmt.Sprintf("Create Pod %s in StatefulSet %s successful", name, s.set.GetName()))
 	return nil
+}
+
+// slotPod is the pod of an ordinal.
+func slotPod(set *unstructured.Unstructured, template map[string]any, revision string, ordinal int64) *unstructured.Unstructured {
+	name := slotName(set, ordinal)
+	pod := podFrom(set, template, name, map[string]string{
+		labelRevision: revision, "statefulset.kubernetes.io/pod-name": name,
+		"apps.kubernetes.io/pod-index": strconv.FormatInt(ordinal, 10),
+	})
+	spec := table(pod.Object, "spec")
+	spec["hostname"] = name
+	if svc := text(set.Object, "spec", "serviceName"); svc != "" {
+		spec["subdomain"] = svc
+	}
+	mountClaims(set, name, spec)
+	pod.SetGenerateName(set.GetName() + "-")
+	return pod
+}
+
+func slotName(set *unstructured.Unstructured, ordinal int64) string {
+	return set.GetName() + "-" + strconv.FormatInt(ordinal, 10)
 }
 
 // keepsCurrent reports whether a new pod of this ordinal still gets the
@@ -235,8 +245,8 @@ func (s *stateful) claims(pod string) error {
 	return nil
 }
 
-func (s *stateful) mountClaims(pod string, spec map[string]any) {
-	templates := items(s.set.Object, "spec", "volumeClaimTemplates")
+func mountClaims(set *unstructured.Unstructured, pod string, spec map[string]any) {
+	templates := items(set.Object, "spec", "volumeClaimTemplates")
 	if len(templates) == 0 {
 		return
 	}

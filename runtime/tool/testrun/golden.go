@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"go.starlark.net/starlark"
+
+	"rutter.dev/rutter/runtime/env"
 )
 
 var goldenName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
@@ -67,17 +69,8 @@ func (t *test) writeGolden(path, text string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { // #nosec G301 -- goldens lie in the source
 		return fmt.Errorf("t.golden: %w", err)
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".golden-*")
-	if err != nil {
+	if err := env.ReplaceFile(path, []byte(text), 0o644); err != nil {
 		return fmt.Errorf("t.golden: %w", err)
-	}
-	_, err = tmp.WriteString(text)
-	err = errors.Join(err, tmp.Chmod(0o644), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("t.golden: %w", errors.Join(err, os.Remove(tmp.Name())))
 	}
 	t.written = append(t.written, t.suite.relative(path))
 	return nil

@@ -2,11 +2,10 @@ package diff
 
 import (
 	"fmt"
-	"runtime"
 	"strings"
+	"sync"
 
 	"go.starlark.net/starlark"
-	"golang.org/x/sync/errgroup"
 
 	"rutter.dev/rutter/runtime/builtin"
 	"rutter.dev/rutter/runtime/cluster"
@@ -58,11 +57,8 @@ func live(c *builtin.Call, a *liveArgs) (*Result, []*effect.Diff, error) {
 	if a.Prune != nil {
 		prune = *a.Prune
 	}
-	p, err := manifest.Plan(c.Ctx, c.Reader, objs, manifest.Options{Adopt: a.Adopt, Prune: prune, Namespace: a.Namespace, Inventory: a.Inventory})
-	if err != nil {
-		return nil, nil, err
-	}
-	shown, err := show(p)
+	seen := &shown{of: map[*effect.Effect]*Item{}}
+	p, err := manifest.Plan(c.Ctx, c.Reader, objs, manifest.Options{Adopt: a.Adopt, Prune: prune, Namespace: a.Namespace, Inventory: a.Inventory, Known: seen.add})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -76,7 +72,10 @@ func live(c *builtin.Call, a *liveArgs) (*Result, []*effect.Diff, error) {
 			moves.Objects[e.Ref.ID()] = c.Digest(e)
 			continue
 		}
-		it := shown[i]
+		it, err := seen.item(e)
+		if err != nil {
+			return nil, nil, err
+		}
 		it.Effect = c.Digest(e)
 		fact.Objects[e.Ref.ID()] = it.Effect
 		items = append(items, *it)
@@ -98,22 +97,31 @@ func live(c *builtin.Call, a *liveArgs) (*Result, []*effect.Diff, error) {
 	return r, facts, nil
 }
 
-// show describes the effects of a plan, those of bookkeeping left out: a large
-// definition has thousands of lines, so that they are written side by side.
-func show(p *manifest.Planned) ([]*Item, error) {
-	items := make([]*Item, len(p.Effects))
-	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	for i, e := range p.Effects {
-		if p.Stages[i] == manifest.Inventory || manifest.IsMove(e) {
-			continue
-		}
-		g.Go(func() (err error) {
-			items[i], err = itemOf(e, p.Refused[e.Ref.ID()])
-			return err
-		})
+// shown are the descriptions of effects. Those of applies are written while the
+// server still works on the dry-runs of others: a large definition has thousands of
+// lines.
+type shown struct {
+	mu sync.Mutex // guards of
+	of map[*effect.Effect]*Item
+}
+
+func (s *shown) add(e *effect.Effect, refused error) error {
+	it, err := itemOf(e, refused)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.of[e] = it
+	return err
+}
+
+// item is the description of e, which is made now of what is no apply.
+func (s *shown) item(e *effect.Effect) (*Item, error) {
+	s.mu.Lock()
+	it := s.of[e]
+	s.mu.Unlock()
+	if it != nil {
+		return it, nil
 	}
-	return items, g.Wait()
+	return itemOf(e, nil)
 }
 
 // itemOf describes the effect e. One that the dry-run refuses is shown against

@@ -43,6 +43,15 @@ func (t *target) known(ctx context.Context, workdir string) (*knowledge.Base, er
 	return knowledge.Load(base, t.Knowledge, text)
 }
 
+// overrides is known where a file changes it; nil, which stands for what this rutter
+// was built with, where none does: many plans never ask for it.
+func (t *target) overrides(ctx context.Context, workdir string) (*knowledge.Base, error) {
+	if t.Knowledge == "" {
+		return nil, nil
+	}
+	return t.known(ctx, workdir)
+}
+
 func (a *app) knowledgeCmd() *cobra.Command {
 	t := &target{}
 	var output string

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -77,6 +76,7 @@ func (a *app) plan(ctx context.Context, f *planFlags, name string) error {
 	if err != nil {
 		return err
 	}
+	a.collectLate()
 	renderer := a.renderer()
 	h, err := a.assemble(renderer)
 	if err != nil {
@@ -95,7 +95,7 @@ func (a *app) plan(ctx context.Context, f *planFlags, name string) error {
 	if err != nil {
 		return err
 	}
-	known, err := f.target.known(ctx, a.env.Workdir)
+	known, err := f.target.overrides(ctx, a.env.Workdir)
 	if err != nil {
 		return err
 	}
@@ -194,6 +194,7 @@ func (a *app) twin(ctx context.Context, t *target, offline string, renderer *lib
 	if err := lib.Setup(); err != nil {
 		return nil, err
 	}
+	a.collectLate()
 	o := livingFrom(a.env.Clock.Now())
 	if offline != "" {
 		return a.offline(offline, o)
@@ -202,21 +203,8 @@ func (a *app) twin(ctx context.Context, t *target, offline string, renderer *lib
 	if err != nil {
 		return nil, err
 	}
-	if a.env.Getenv("GOGC") == "" && a.env.Getenv("GOMEMLIMIT") == "" {
-		debug.SetGCPercent(twinGarbage)
-		debug.SetMemoryLimit(twinMemory)
-	}
 	return twin.New(ctx, c, o)
 }
-
-// A twin holds a whole cluster: much garbage is let come together while there is
-// memory for it, and less from then on, so that ten thousand pods fit into 1.5 GiB
-// and the collector does not take half of the time before that. A larger twin
-// takes what it needs, and longer.
-const (
-	twinGarbage = 200               // percent of what is in use
-	twinMemory  = int64(1320 << 20) // bytes; a soft limit, which what is no heap comes on top of
-)
 
 // livingFrom is how a twin of a mesh lives on by itself, beginning now.
 func livingFrom(now time.Time) twin.Options {

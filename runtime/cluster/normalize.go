@@ -35,33 +35,33 @@ var bookkeeping = [...]string{
 // Normalize is a copy of o without what the server, its controllers and rutter
 // itself write on it: two objects that mean the same have the same normal form.
 func Normalize(o *Object, opts NormalizeOptions) *Object {
+	return &Object{Object: runtime.DeepCopyJSON(Normal(o, opts).Object)}
+}
+
+// Normal is Normalize without the copy, to be read only: it shares with o what it
+// leaves as it is, which of a definition is nearly all.
+func Normal(o *Object, opts NormalizeOptions) *Object {
 	n := &Object{Object: make(map[string]any, len(o.Object))}
 	for k, v := range o.Object {
 		if md, is := v.(map[string]any); is && k == "metadata" {
-			n.Object[k] = withoutServer(md)
+			n.Object[k] = ofUser(md)
 		} else if k != "status" || opts.KeepStatus {
-			n.Object[k] = runtime.DeepCopyJSONValue(v)
+			n.Object[k] = v
 		}
 	}
-	md, ok := n.Object["metadata"].(map[string]any)
-	if !ok {
-		return n
-	}
-	if ann, ok := md["annotations"].(map[string]any); ok {
-		for _, k := range bookkeeping {
-			delete(ann, k)
-		}
-		if len(ann) == 0 {
-			delete(md, "annotations")
+	if _, is := n.Object["metadata"].(map[string]any); is {
+		for _, path := range templates {
+			dropNullTimestamp(n.Object, path)
 		}
 	}
-	if labels, ok := md["labels"].(map[string]any); ok && len(labels) == 0 {
-		delete(md, "labels")
-	}
-	dropNullTimestamp(n.Object, "spec", "template", "metadata")
-	dropNullTimestamp(n.Object, "spec", "jobTemplate", "metadata")
-	dropNullTimestamp(n.Object, "spec", "jobTemplate", "spec", "template", "metadata")
 	return n
+}
+
+// templates are where the metadata of pod templates are.
+var templates = [][]string{
+	{"spec", "template", "metadata"},
+	{"spec", "jobTemplate", "metadata"},
+	{"spec", "jobTemplate", "spec", "template", "metadata"},
 }
 
 // Unmanaged is o without managedFields, to be read only: it shares the rest with o.
@@ -75,29 +75,47 @@ func Unmanaged(o *Object) *Object {
 	return n
 }
 
-// withoutServer is a copy of metadata without what the server writes.
-func withoutServer(md map[string]any) map[string]any {
+// ofUser is metadata without what the server writes, and without bookkeeping.
+func ofUser(md map[string]any) map[string]any {
 	out := make(map[string]any, len(md))
 	for k, v := range md {
 		if !slices.Contains(serverMetadata[:], k) {
-			out[k] = runtime.DeepCopyJSONValue(v)
+			out[k] = v
 		}
+	}
+	if ann, ok := out["annotations"].(map[string]any); ok {
+		ann = maps.Clone(ann)
+		for _, k := range bookkeeping {
+			delete(ann, k)
+		}
+		out["annotations"] = ann
+		if len(ann) == 0 {
+			delete(out, "annotations")
+		}
+	}
+	if labels, ok := out["labels"].(map[string]any); ok && len(labels) == 0 {
+		delete(out, "labels")
 	}
 	return out
 }
 
 // dropNullTimestamp removes the `creationTimestamp: null` that typed clients
-// write into templates.
-func dropNullTimestamp(o map[string]any, path ...string) {
+// write into templates. What is on the way to it is copied first.
+func dropNullTimestamp(o map[string]any, path []string) {
 	v, found, err := unstructured.NestedFieldNoCopy(o, path...)
-	if err != nil || !found {
+	md, ok := v.(map[string]any)
+	if err != nil || !found || !ok {
 		return
 	}
-	if md, ok := v.(map[string]any); ok {
-		if ts, has := md["creationTimestamp"]; has && ts == nil {
-			delete(md, "creationTimestamp")
-		}
+	if ts, has := md["creationTimestamp"]; !has || ts != nil {
+		return
 	}
+	for _, k := range path {
+		next, _ := o[k].(map[string]any) // found above
+		next = maps.Clone(next)
+		o[k], o = next, next
+	}
+	delete(o, "creationTimestamp")
 }
 
 // CanonicalJSON encodes decoded JSON with sorted keys, no insignificant space
@@ -110,13 +128,52 @@ func CanonicalJSON(v any) ([]byte, error) {
 	return b, nil
 }
 
+// Same reports whether the normal forms of two objects, status left out, are the
+// same, as their digests are.
+func Same(a, b *Object) bool {
+	return sameValue(Normal(a, NormalizeOptions{}).Object, Normal(b, NormalizeOptions{}).Object)
+}
+
+func sameValue(a, b any) bool {
+	switch x := a.(type) {
+	case map[string]any:
+		y, ok := b.(map[string]any)
+		if !ok || len(x) != len(y) || (x == nil) != (y == nil) {
+			return false
+		}
+		for k, v := range x {
+			if w, there := y[k]; !there || !sameValue(v, w) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		y, ok := b.([]any)
+		return ok && (x == nil) == (y == nil) && slices.EqualFunc(x, y, sameValue)
+	case string:
+		y, ok := b.(string)
+		return ok && x == y
+	case nil, bool, int64:
+		if a == b {
+			return true
+		}
+	}
+	// Numbers of two kinds are written alike.
+	x, err := plain.EncodeBare(a)
+	if err != nil {
+		return false
+	}
+	y, err := plain.EncodeBare(b)
+	return err == nil && string(x) == string(y)
+}
+
 // Digest identifies the normal form of an object, status left out: "sha256:…".
 // A nil object (absent) has the digest "absent".
 func Digest(o *Object) (string, error) {
 	if o == nil {
 		return "absent", nil
 	}
-	raw, err := CanonicalJSON(Normalize(o, NormalizeOptions{}).Object)
+	raw, err := CanonicalJSON(Normal(o, NormalizeOptions{}).Object)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", RefOf(o), err)
 	}

@@ -57,8 +57,9 @@ func (e *Effect) Found(live *cluster.Object) {
 }
 
 func bodyOf(verb Verb, o *cluster.Object, adopt []string) (*Effect, error) {
-	n := cluster.Normalize(o, cluster.NormalizeOptions{})
+	n := cluster.Normal(o, cluster.NormalizeOptions{})
 	if verb != Apply {
+		n = n.DeepCopy()
 		KeepLastApplied(n, o)
 	}
 	body, err := cluster.CanonicalJSON(n.Object)

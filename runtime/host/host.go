@@ -27,6 +27,7 @@ import (
 	"rutter.dev/rutter/runtime/loader"
 	"rutter.dev/rutter/runtime/lock"
 	"rutter.dev/rutter/runtime/mesh"
+	"rutter.dev/rutter/runtime/plain"
 	"rutter.dev/rutter/runtime/value"
 )
 
@@ -154,7 +155,7 @@ func (h *Host) begin(ctx context.Context, s Session, rb *Runbook, p *interp.Para
 			return nil, fmt.Errorf("runbook %s: %w", rb.Name, err)
 		}
 	}
-	params, err := json.Marshal(p.Map())
+	params, err := plain.Encode(p.Map())
 	if err != nil {
 		return nil, fmt.Errorf("parameters: %w", err)
 	}

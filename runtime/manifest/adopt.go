@@ -49,22 +49,40 @@ type adoption struct {
 // could be in conflict over, the server is asked once, and not first for the
 // conflicts that are sure to be there.
 func forecast(ctx context.Context, r cluster.Reader, obj, live *cluster.Object, adopt []string) (*cluster.Object, error) {
-	if live != nil && len(adopt) > 0 && ownedBy(live, adopt) {
-		return r.DryRunApply(ctx, obj, cluster.ApplyOptions{Force: true})
+	if live != nil && len(adopt) > 0 {
+		alone, err := ownedBy(live, obj, adopt)
+		if err != nil {
+			return nil, err
+		}
+		if alone {
+			return r.DryRunApply(ctx, obj, cluster.ApplyOptions{Force: true})
+		}
 	}
 	return gate.DryRunApply(ctx, r, obj, adopt)
 }
 
-// ownedBy reports whether every field of live that has an owner is the managers'
-// or rutter's own. What is only written as status does not count: an apply leaves
-// it alone. An object that nobody manages is no one's: the server makes a manager
-// up for it ("before-first-apply") at the first apply.
-func ownedBy(live *cluster.Object, managers []string) bool {
-	entries := live.GetManagedFields()
-	foreign := slices.ContainsFunc(entries, func(m metav1.ManagedFieldsEntry) bool {
+// ownedBy reports whether every field of live that has an owner, and that obj
+// applies, is the managers' or rutter's own. What is only written as status does not
+// count: an apply leaves it alone. An object that nobody manages is no one's: the
+// server makes a manager up for it ("before-first-apply") at the first apply. Fields
+// that are named by another version of the API may be any.
+func ownedBy(live, obj *cluster.Object, managers []string) (bool, error) {
+	foreign := func(m metav1.ManagedFieldsEntry) bool {
 		return m.Manager != cluster.FieldManager && m.Subresource != "status" && !slices.Contains(managers, m.Manager)
-	})
-	return len(entries) > 0 && !foreign
+	}
+	entries := live.GetManagedFields()
+	if len(entries) == 0 || slices.ContainsFunc(entries, func(m metav1.ManagedFieldsEntry) bool {
+		return foreign(m) && (m.Subresource != "" || m.APIVersion != obj.GetAPIVersion() || m.FieldsV1 == nil)
+	}) {
+		return false, nil
+	}
+	theirs, err := cluster.Owned(live, foreign)
+	if err != nil {
+		return false, err
+	}
+	alone := true
+	theirs.Leaves().Iterate(func(p fieldpath.Path) { alone = alone && !has(obj.Object, p) })
+	return alone, nil
 }
 
 // isMark reports whether p is a label or annotation by which an installer knows

@@ -34,8 +34,13 @@ func TestForecastHearsOtherOwners(t *testing.T) {
 	entry := func(manager, subresource string) any {
 		return map[string]any{
 			"manager": manager, "operation": "Update", "apiVersion": "v1", "subresource": subresource, "fieldsType": "FieldsV1",
-			"fieldsV1": map[string]any{"f:data": map[string]any{"f:a": map[string]any{}}},
+			"fieldsV1": map[string]any{"f:data": map[string]any{".": map[string]any{}, "f:a": map[string]any{}}},
 		}
+	}
+	elsewhere := func(manager, version string) any {
+		e := entry(manager, "").(map[string]any)
+		e["apiVersion"], e["fieldsV1"] = version, map[string]any{"f:data": map[string]any{".": map[string]any{}, "f:b": map[string]any{}}}
+		return e
 	}
 	for _, tt := range []struct {
 		name     string
@@ -48,12 +53,15 @@ func TestForecastHearsOtherOwners(t *testing.T) {
 		{"with rutter's own", []any{entry("istio-operator", ""), entry(cluster.FieldManager, "")}, []string{"istio-operator"}, 1, false},
 		{"a controller's status", []any{entry("istio-operator", ""), entry("controller", "status")}, []string{"istio-operator"}, 1, false},
 		{"somebody else too", []any{entry("istio-operator", ""), entry("kubectl", "")}, []string{"kubectl"}, 1, true},
-		{"somebody else, elsewhere", []any{entry("istio-operator", ""), entry("kubectl", "")}, []string{"istio-operator"}, 2, false},
+		{"somebody else, of the same", []any{entry("istio-operator", ""), entry("kubectl", "")}, []string{"istio-operator"}, 2, false},
+		{"somebody else, elsewhere", []any{entry("istio-operator", ""), elsewhere("controller", "v1")}, []string{"istio-operator"}, 1, false},
+		{"somebody else, by another version", []any{entry("istio-operator", ""), elsewhere("controller", "v1beta1")}, []string{"istio-operator"}, 2, false},
 		{"an autoscaler's scale", []any{entry("istio-operator", ""), entry("autoscaler", "scale")}, []string{"autoscaler"}, 1, true},
 		{"nobody's", nil, []string{"before-first-apply"}, 1, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			obj := object("ConfigMap", "v1", "istio", nil)
+			obj.Object["data"] = map[string]any{"a": "1"}
 			live := obj.DeepCopy()
 			if tt.managed != nil {
 				live.Object["metadata"].(map[string]any)["managedFields"] = tt.managed

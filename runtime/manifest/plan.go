@@ -8,17 +8,9 @@ import (
 	"sort"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/effect"
-	"rutter.dev/rutter/runtime/gate"
-	"rutter.dev/rutter/runtime/mesh"
 )
-
-// parallel bounds the requests that one plan has in flight; the client bounds
-// those of the whole process.
-const parallel = 16
 
 // Options say how a manifest is to be applied.
 type Options struct {
@@ -30,6 +22,9 @@ type Options struct {
 	// of the Istio install, by revision.
 	Inventory string
 	Why       string
+	// Known is called with each apply, and with what the dry-run said of it if it
+	// refuses it, as soon as that is known; for several at a time. nil is not.
+	Known func(e *effect.Effect, refused error) error
 }
 
 // Planned is the forecast of applying a manifest.
@@ -61,17 +56,8 @@ func Plan(ctx context.Context, r cluster.Reader, objs []*cluster.Object, o Optio
 	if err != nil {
 		return nil, err
 	}
-	live, err := getAll(ctx, r, refsOf(objs))
-	if err != nil {
-		return nil, err
-	}
-	for i := range objs {
-		if err := mesh.Yield(objs[i], live[i]); err != nil {
-			return nil, err
-		}
-	}
 	p := &Planned{objects: len(objs), Waits: map[Stage][]cluster.Ref{}, Refused: map[string]error{}}
-	effects, refused, moves, err := applies(ctx, r, objs, live, o)
+	a, err := applies(ctx, r, objs, o)
 	if err != nil {
 		return nil, err
 	}
@@ -81,33 +67,33 @@ func Plan(ctx context.Context, r cluster.Reader, objs []*cluster.Object, o Optio
 		if Waits(objs[i]) {
 			p.Waits[stage] = append(p.Waits[stage], cluster.RefOf(objs[i]))
 		}
-		if refused[i] != nil {
-			p.Refused[cluster.RefOf(objs[i]).ID()] = refused[i]
+		if a.refused[i] != nil {
+			p.Refused[cluster.RefOf(objs[i]).ID()] = a.refused[i]
 		}
-		if effects[i] == nil {
+		if a.effects[i] == nil {
 			p.Unchanged = append(p.Unchanged, cluster.RefOf(objs[i]))
-			if moves[i] != nil {
+			if a.moves[i] != nil {
 				kept++
 			}
 			continue
 		}
-		if moves[i] != nil {
-			move, err := moves[i].effect(live[i])
+		if a.moves[i] != nil {
+			move, err := a.moves[i].effect(a.live[i])
 			if err != nil {
 				return nil, err
 			}
 			p.add(stage, move)
-			if note := moves[i].note(effects[i].Ref); note != "" {
+			if note := a.moves[i].note(a.effects[i].Ref); note != "" {
 				p.Notes = append(p.Notes, note)
 			}
 		}
-		p.add(stage, effects[i])
+		p.add(stage, a.effects[i])
 	}
 	if kept > 0 {
 		p.Notes = append(p.Notes, fmt.Sprintf("%d objects that stay as they are keep %s as owner of fields until they change", kept, strings.Join(o.Adopt, " or ")))
 	}
 	if o.Prune {
-		if err := p.prune(ctx, r, objs, live, o); err != nil {
+		if err := p.prune(ctx, r, objs, a.live, o); err != nil {
 			return nil, err
 		}
 	}
@@ -190,113 +176,6 @@ func crdOf(objs []*cluster.Object, o *cluster.Object) *cluster.Object {
 	return nil
 }
 
-// getAll reads refs; what does not exist, or whose kind does not, is nil.
-func getAll(ctx context.Context, r cluster.Reader, refs []cluster.Ref) ([]*cluster.Object, error) {
-	out := make([]*cluster.Object, len(refs))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(parallel)
-	for i, ref := range refs {
-		g.Go(func() error {
-			o, err := r.Get(ctx, ref)
-			if errors.Is(err, cluster.ErrNotFound) || errors.Is(err, cluster.ErrNoKind) {
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", ref, err)
-			}
-			out[i] = o
-			return nil
-		})
-	}
-	return out, g.Wait()
-}
-
-// applies gives the effect of each object, nil for those that stay as they
-// are, what the dry-run said of those that it refuses, and what adoption does.
-func applies(ctx context.Context, r cluster.Reader, objs, live []*cluster.Object, o Options) (out []*effect.Effect, refused []error, moves []*adoption, err error) {
-	out, refused, moves = make([]*effect.Effect, len(objs)), make([]error, len(objs)), make([]*adoption, len(objs))
-	missing := madeHere(objs, live)
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(parallel)
-	for i, obj := range objs {
-		g.Go(func() error {
-			e, err := effect.ApplyOf(obj, o.Adopt)
-			if err != nil {
-				return err
-			}
-			e.Found(live[i])
-			e.Reviewable, e.Why = true, o.Why
-			if _, err := r.ResourceFor(ctx, obj.GroupVersionKind()); errors.Is(err, cluster.ErrNoKind) || missing[obj.GetNamespace()] {
-				// Its kind or namespace comes with this very manifest: the
-				// server can't be asked yet, so the object itself is the forecast.
-				e.After = cluster.Normalize(obj, cluster.NormalizeOptions{})
-				out[i] = e
-				return nil
-			}
-			same, err := settled(obj, live[i], o.Adopt)
-			if err != nil {
-				return err
-			}
-			if same {
-				moves[i], err = keeping(live[i], o.Adopt)
-				return err
-			}
-			after, err := forecast(ctx, r, obj, live[i], o.Adopt)
-			if err != nil && ctx.Err() == nil && !errors.Is(err, cluster.ErrUnreachable) {
-				// Asked once more: what is refused but in passing (a token that
-				// was just renewed, a role that came late) would leave the plan
-				// without what this answer decides, such as whose fields move.
-				after, err = gate.DryRunApply(ctx, r, obj, o.Adopt)
-			}
-			switch {
-			case err == nil:
-				if moves[i], err = adopting(ctx, r, live[i], after, o.Adopt); err != nil {
-					return err
-				}
-				if moves[i] != nil {
-					after = moves[i].after
-				}
-				e.After = after
-			case ctx.Err() != nil || errors.Is(err, cluster.ErrUnreachable):
-				return fmt.Errorf("%s: dry-run: %w", e.Ref, err)
-			default:
-				refused[i] = err
-			}
-			if same, err = equal(live[i], after); err != nil {
-				return err
-			}
-			if !same {
-				out[i] = e
-			}
-			return nil
-		})
-	}
-	return out, refused, moves, g.Wait()
-}
-
-// madeHere are the namespaces that do not exist and that objs bring.
-func madeHere(objs, live []*cluster.Object) map[string]bool {
-	out := map[string]bool{}
-	for i, o := range objs {
-		if o.GetKind() == "Namespace" && live[i] == nil {
-			out[o.GetName()] = true
-		}
-	}
-	return out
-}
-
-func equal(live, after *cluster.Object) (bool, error) {
-	if live == nil || after == nil {
-		return false, nil
-	}
-	a, err := cluster.Digest(live)
-	if err != nil {
-		return false, err
-	}
-	b, err := cluster.Digest(after)
-	return a == b, err
-}
-
 func (p *Planned) prune(ctx context.Context, r cluster.Reader, objs, live []*cluster.Object, o Options) error {
 	id := identify(objs, live)
 	ref, err := inventoryOf(id, o)
@@ -355,11 +234,10 @@ func (p *Planned) inventory(ctx context.Context, r cluster.Reader, obj, old *clu
 	} else if ctx.Err() != nil {
 		return err
 	}
-	same, err := equal(old, after)
-	if err == nil && !same {
+	if !equal(old, after) {
 		p.add(Inventory, e)
 	}
-	return err
+	return nil
 }
 
 func inventoryOf(id *identity, o Options) (cluster.Ref, error) {

@@ -1,7 +1,7 @@
 package manifest
 
 import (
-	"bytes"
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -121,7 +121,7 @@ func Parse(text string) ([]*cluster.Object, error) {
 
 // documents takes a text of YAML apart.
 func documents(text string) (out [][]byte, err error) {
-	docs := utilyaml.NewYAMLReader(newReader(text))
+	docs := utilyaml.NewYAMLReader(bufio.NewReader(strings.NewReader(text)))
 	for {
 		doc, err := docs.Read()
 		if errors.Is(err, io.EOF) {
@@ -134,18 +134,19 @@ func documents(text string) (out [][]byte, err error) {
 	}
 }
 
-// document is the objects of one document, none of an empty one.
+// document is the objects of one document, none of an empty one. A kind is not
+// required, so that validate can name what is missing.
 func document(doc []byte) ([]*cluster.Object, error) {
-	j, err := plain.Written.JSON(doc)
-	if err != nil {
+	x, err := plain.Written.Decode(doc)
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrInput, err)
-	}
-	if s := bytes.TrimSpace(j); len(s) == 0 || string(s) == "null" {
+	case x == nil:
 		return nil, nil
 	}
-	o := &cluster.Object{}
-	if err := decodeObject(j, o); err != nil {
-		return nil, err
+	m, ok := x.(map[string]any)
+	if !ok {
+		return nil, fmt.Errorf("got %T, want an object with apiVersion and kind: %w", x, ErrInput)
 	}
-	return flatten(o), nil
+	return flatten(&cluster.Object{Object: m}), nil
 }

@@ -49,11 +49,12 @@ const itemDepth = 4
 // decoder decodes plain JSON in one pass. Its methods report false for what they
 // leave to the general decoder.
 type decoder struct {
-	raw   []byte
-	at    int
-	depth int
-	lean  bool   // managedFields of items are left out
-	under string // name of the value that is decoded
+	raw    []byte
+	at     int
+	depth  int
+	lean   bool   // managedFields of items are left out
+	strict bool   // names that occur twice, and numbers that are not whole, are left, too
+	under  string // name of the value that is decoded
 	// Entries of the objects and elements of the arrays that are not yet
 	// complete, so that each map and slice is made once and of the right size.
 	fields []field
@@ -175,9 +176,10 @@ func (p *decoder) object() (any, bool) {
 	for _, f := range p.fields[first:] {
 		m[f.name] = f.value
 	}
+	twice := len(m) < len(p.fields)-first
 	clear(p.fields[first:])
 	p.fields = p.fields[:first]
-	return m, true
+	return m, !twice || !p.strict
 }
 
 func (p *decoder) array() (any, bool) {
@@ -251,6 +253,9 @@ func (p *decoder) number() (any, bool) {
 		if whole = false; p.digits() == 0 {
 			return nil, false
 		}
+	}
+	if p.strict && !whole {
+		return nil, false
 	}
 	text := string(p.raw[start:p.at])
 	if whole {

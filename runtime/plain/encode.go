@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"unicode/utf8"
 )
 
 // Encode returns exactly what encoding/json.Marshal does: names sorted, HTML
@@ -120,16 +121,25 @@ func (e style) array(b []byte, list []any) ([]byte, error) {
 	return append(b, ']'), nil
 }
 
-// text leaves control characters and all that is not ASCII to the
-// general encoder.
+// text leaves control characters, the line ends of Unicode and what is no UTF-8 to
+// the general encoder.
 func (e style) text(b []byte, s string) ([]byte, error) {
 	start := len(b)
 	b = append(b, '"')
-	from := 0
+	from, whole := 0, 0 // what comes before whole is of a character that was looked at
 	for i := range len(s) {
 		c := s[i]
 		if c >= ' ' && c < 0x7f && c != '"' && c != '\\' && (e == bare || c != '<' && c != '>' && c != '&') {
 			continue
+		}
+		if c >= utf8.RuneSelf {
+			if i < whole {
+				continue
+			}
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if whole = i + n; n > 1 && r != '\u2028' && r != '\u2029' {
+				continue
+			}
 		}
 		escape := escapes(c)
 		if escape == "" {

@@ -28,7 +28,7 @@ func sameAsMarshal(t *testing.T, v any) {
 
 func TestEncodeIsThatOfTheStandardLibrary(t *testing.T) {
 	for _, v := range []any{
-		nil, true, int64(-7), 7, 1.5, 1e30, math.Inf(1), "", "plain", "a\"b\\c\n\r\t<&>", "\x00\b\f\x7f", "ü ✓ \u2028", "\xff",
+		nil, true, int64(-7), 7, 1.5, 1e30, math.Inf(1), "", "plain", "a\"b\\c\n\r\t<&>", "\x00\b\f\x7f", "ü ✓ \u2028", "\xff", "ü – 日本 <é> \U0001f600", "é\xc3", "\xe2\x80", "\u2027\u2029", "é\n\x01",
 		map[string]any(nil), []any(nil),
 		[]string{"x"},
 		map[string]string{"k": "v"},

@@ -15,7 +15,7 @@ func changed(before, after *cluster.Object) []Field {
 	if before == nil || after == nil {
 		return nil
 	}
-	a, b := cluster.Normalize(before, cluster.NormalizeOptions{}), cluster.Normalize(after, cluster.NormalizeOptions{})
+	a, b := cluster.Normal(before, cluster.NormalizeOptions{}), cluster.Normal(after, cluster.NormalizeOptions{})
 	var out []Field
 	compare("", a.Object, b.Object, &out)
 	return out

@@ -19,6 +19,7 @@ import (
 	"rutter.dev/rutter/runtime/interp"
 	"rutter.dev/rutter/runtime/journal"
 	"rutter.dev/rutter/runtime/knowledge"
+	"rutter.dev/rutter/runtime/plain"
 	"rutter.dev/rutter/runtime/seal"
 	"rutter.dev/rutter/runtime/twin"
 )
@@ -86,7 +87,7 @@ func Rehearse(ctx context.Context, r Rehearsal) (*Plan, error) {
 		return nil, err
 	}
 	g.plan.Runbook = Runbook{Name: r.Runbook.Name, Version: r.Runbook.Version, Digest: r.Runbook.Bundle.Digest(), Path: r.Path, Root: r.Root}
-	if g.plan.Params, err = json.Marshal(r.Params.Map()); err != nil {
+	if g.plan.Params, err = plain.Encode(r.Params.Map()); err != nil {
 		return nil, fmt.Errorf("parameters: %w", err)
 	}
 	g.plan.Policy = policyDigest(r.Policy)

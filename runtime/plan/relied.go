@@ -90,10 +90,25 @@ func (g *gatherer) rely(_ context.Context, t *twin.Twin, _ *cluster.Client) erro
 			b.add(cluster.RefOf(o), relyData, nil, o)
 		}
 	}
-	slices.SortFunc(g.plan.Relied, func(a, b Relied) int {
-		return strings.Compare(a.Ref.ID()+" "+a.What, b.Ref.ID()+" "+b.What)
-	})
+	g.plan.Relied = sorted(g.plan.Relied)
 	return b.err
+}
+
+// sorted orders what is relied on by object and reason.
+func sorted(relied []Relied) []Relied {
+	type keyed struct {
+		key string
+		Relied
+	}
+	all := make([]keyed, len(relied))
+	for i, r := range relied {
+		all[i] = keyed{r.Ref.ID() + " " + r.What, r}
+	}
+	slices.SortFunc(all, func(a, b keyed) int { return strings.Compare(a.key, b.key) })
+	for i, k := range all {
+		relied[i] = k.Relied
+	}
+	return relied
 }
 
 func isInjector(name string) bool {
@@ -214,7 +229,7 @@ func (r *Relied) extract(o *unstructured.Unstructured) any {
 	if r.Ref.Kind == "Secret" && r.What != relyExists {
 		return map[string]any{"type": o.Object["type"], "labels": o.GetLabels()}
 	}
-	n := cluster.Normalize(o, cluster.NormalizeOptions{}).Object
+	n := cluster.Normal(o, cluster.NormalizeOptions{}).Object // only ever read
 	switch r.What {
 	case relyExists:
 		return true

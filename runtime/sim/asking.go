@@ -122,7 +122,7 @@ func (c *Cluster) askWrite(r *http.Request, q *query, body []byte, o writeOption
 	case !ok:
 		return reply{}, false, nil
 	case err != nil:
-		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		if outdated(err) {
 			b.refresh(q.res, k)
 		}
 		return reply{}, true, err

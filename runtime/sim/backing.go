@@ -15,7 +15,7 @@ import (
 // Backing is a cluster that stands behind a simulated one, which begins as what
 // it holds and keeps what is written to itself: copy on write. Objects are asked
 // for when something first looks for them, by a request or by a controller, and
-// then never again. Fetch is called by one at a time, Ask by several.
+// then never again. Several may call it at a time.
 type Backing interface {
 	// Fetch gives the objects of a part of the cluster. API errors 403 and 405 mean
 	// that this part may not be looked at; a kind that is not served has no objects.
@@ -71,6 +71,7 @@ type backed struct {
 	// been changed.
 	origin map[objectKey]*entry
 	said   map[string]said // of dry-runs, by keyOf
+	coming map[Part]*flight
 	shared *plain.Sharer
 	events []objectKey // of the simulation's own, oldest first
 	err    error       // the backing does not answer any more
@@ -92,7 +93,7 @@ func unasked(gr schema.GroupResource) bool { return gr.Resource == "events" }
 
 // behind puts the simulated cluster in front of its backing.
 func (c *Cluster) behind(src Backing, served []Served) error {
-	b := &backed{c: c, src: src, known: map[schema.GroupResource]*reach{}, origin: map[objectKey]*entry{}, said: map[string]said{}, shared: plain.NewSharer()}
+	b := &backed{c: c, src: src, known: map[schema.GroupResource]*reach{}, origin: map[objectKey]*entry{}, said: map[string]said{}, coming: map[Part]*flight{}, shared: plain.NewSharer()}
 	c.st.backed = b
 	if err := b.serve(served); err != nil {
 		return err
@@ -177,14 +178,17 @@ func (b *backed) need(gr schema.GroupResource, namespace, name string) {
 		namespace = ""
 	}
 	single := name != "" && gr == grSecrets
-	if namespace == "" && name == "" || !res.namespaced && !single || k.asked >= wideAfter && !single {
+	departed := namespace != "" && b.departed(res, namespace)
+	if namespace == "" && name == "" || !res.namespaced && !single || k.asked >= wideAfter && !single && !departed {
 		if k.refused == nil && b.fetch(res, k, "", "") {
 			return
 		}
 	}
 	if namespace != "" && !single {
 		if _, asked := k.ns[namespace]; !asked {
-			k.asked++
+			if !departed {
+				k.asked++
+			}
 			b.fetch(res, k, namespace, "")
 		}
 		if k.ns[namespace] == nil {
@@ -262,7 +266,7 @@ func (b *backed) accept(res *resource, k *reach, objs []*unstructured.Unstructur
 
 // fetch asks the backing and takes the answer in; false where it was refused.
 func (b *backed) fetch(res *resource, k *reach, namespace, name string) bool {
-	objs, err := b.src.Fetch(Part{GroupVersionResource: res.stored(), Namespace: namespace, Name: name})
+	objs, err := b.arrive(Part{GroupVersionResource: res.stored(), Namespace: namespace, Name: name})
 	refused := err != nil && (apierrors.IsForbidden(err) || apierrors.IsMethodNotSupported(err))
 	if err != nil && !refused {
 		b.err = err

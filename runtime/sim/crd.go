@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -36,10 +37,12 @@ type crd struct {
 	converter lazy[managedfields.TypeConverter]
 }
 
-// crdVersion holds one version's schema, built on first use.
+// crdVersion holds one version's schema, decoded and built on first use: a
+// cluster's definitions are mostly schemas, and few of them are ever asked for.
 type crdVersion struct {
-	def   apiextensionsv1.CustomResourceDefinitionVersion
-	built lazy[*crdSchema]
+	def    apiextensionsv1.CustomResourceDefinitionVersion // without the schema
+	schema any
+	built  lazy[*crdSchema]
 }
 
 // crdSchema is what a version's objects are held against; the fields are nil
@@ -72,7 +75,8 @@ func (e *entry) definition(d *definitions) (*resource, error) {
 // newCRD makes the resource that a stored CustomResourceDefinition describes.
 func newCRD(obj *unstructured.Unstructured) (*resource, error) {
 	var def apiextensionsv1.CustomResourceDefinition
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(obj.Object, &def); err != nil {
+	spec, schemas := withoutSchemas(obj)
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(map[string]any{"spec": spec}, &def); err != nil {
 		return nil, fmt.Errorf("customresourcedefinition %s: %w", obj.GetName(), err)
 	}
 	n := def.Spec.Names
@@ -82,7 +86,7 @@ func newCRD(obj *unstructured.Unstructured) (*resource, error) {
 		crd: &crd{listKind: n.ListKind, spec: def.Spec, versions: map[string]*crdVersion{}},
 	}
 	for _, v := range def.Spec.Versions {
-		r.crd.versions[v.Name] = &crdVersion{def: v}
+		r.crd.versions[v.Name] = &crdVersion{def: v, schema: schemas[v.Name]}
 		if v.Served {
 			r.versions = append(r.versions, v.Name)
 		}
@@ -97,12 +101,44 @@ func newCRD(obj *unstructured.Unstructured) (*resource, error) {
 	return r, nil
 }
 
+// withoutSchemas is the spec of a definition without its versions' schemas, and
+// these by the versions' names.
+func withoutSchemas(obj *unstructured.Unstructured) (spec map[string]any, schemas map[string]any) {
+	spec, _ = obj.Object["spec"].(map[string]any)
+	spec, schemas = maps.Clone(spec), map[string]any{}
+	versions, ok := spec["versions"].([]any)
+	if !ok {
+		return spec, schemas
+	}
+	versions = slices.Clone(versions)
+	for i, v := range versions {
+		if v, is := v.(map[string]any); is {
+			name, _ := v["name"].(string)
+			schemas[name] = v["schema"]
+			v = maps.Clone(v)
+			delete(v, "schema")
+			versions[i] = v
+		}
+	}
+	spec["versions"] = versions
+	return spec, schemas
+}
+
 func (d *crd) version(v string) (*crdSchema, error) {
 	x := d.versions[v]
 	if x == nil {
 		return nil, fmt.Errorf("version %s is not defined", v)
 	}
-	return x.built.get(func() (*crdSchema, error) { return newSchema(v, x.def.Schema) })
+	return x.built.get(func() (*crdSchema, error) {
+		if x.schema == nil {
+			return &crdSchema{}, nil
+		}
+		var def apiextensionsv1.CustomResourceDefinitionVersion
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(map[string]any{"schema": x.schema}, &def); err != nil {
+			return nil, fmt.Errorf("schema of version %s: %w", v, err)
+		}
+		return newSchema(v, def.Schema)
+	})
 }
 
 func newSchema(v string, s *apiextensionsv1.CustomResourceValidation) (*crdSchema, error) {

@@ -165,6 +165,9 @@ func jsonReply(code int, v any) (reply, error) {
 // answer runs a request that is not a watch. Writes settle the controllers
 // before they are answered.
 func (c *Cluster) answer(r *http.Request, q *query, body []byte, warnings *[]string) (reply, error) {
+	if !q.res.createOnly {
+		c.anticipate(q.res.gr(), q.namespace, q.name)
+	}
 	if q.verb == "list" {
 		c.mu.Lock()
 		l, err := listing{}, c.reachable(q)

@@ -266,6 +266,9 @@ func (q *query) item(c *Cluster, e *entry) (parts [2][]byte, err error) {
 // false where only a request can answer: for another version of the API than the
 // stored one, with selectors that are refused, and for what may not be read.
 func (c *Cluster) Look(gvr schema.GroupVersionResource, namespace, labelSelector, fieldSelector string) (out []*unstructured.Unstructured, ok bool) {
+	if sel, err := fields.ParseSelector(fieldSelector); err == nil && (labelSelector == "" || namespace != "") {
+		c.anticipate(gvr.GroupResource(), namespace, filter{fields: sel}.name())
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	res := c.reg.byName[gvr.GroupResource()]

@@ -35,6 +35,7 @@ type live struct {
 	mu     sync.Mutex      // guards what follows
 	denied map[string]bool // verb and kind of dry-runs that the user may not make
 	counts Counts
+	coming map[sim.Part]<-chan fetched // asked for ahead, until Fetch takes it
 }
 
 // count adds to a number of requests.
@@ -193,24 +194,28 @@ func (l *live) Ask(q sim.Question) ([]byte, bool, error) {
 // served asks the cluster what it serves.
 func (l *live) served() ([]sim.Served, error) {
 	accept := http.Header{"Accept": {"application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"}}
-	var out []sim.Served
-	for _, root := range []string{"/api", "/apis"} {
-		data, err := l.do(http.MethodGet, root, nil, accept, nil)
-		if err != nil {
-			return nil, err
-		}
-		var groups apidiscovery.APIGroupDiscoveryList
-		if err := json.Unmarshal(data, &groups); err != nil {
-			return nil, fmt.Errorf("discovery: %w", err)
-		}
-		if groups.Kind != "APIGroupDiscoveryList" {
-			return nil, errors.New("discovery: the server has no aggregated discovery (Kubernetes 1.30 and later have it)")
-		}
-		for _, g := range groups.Items {
-			out = append(out, servedBy(g)...)
+	var core, groups []sim.Served
+	list := func(root string, out *[]sim.Served) func() error {
+		return func() error {
+			data, err := l.do(http.MethodGet, root, nil, accept, nil)
+			if err != nil {
+				return err
+			}
+			var groups apidiscovery.APIGroupDiscoveryList
+			if err := json.Unmarshal(data, &groups); err != nil {
+				return fmt.Errorf("discovery: %w", err)
+			}
+			if groups.Kind != "APIGroupDiscoveryList" {
+				return errors.New("discovery: the server has no aggregated discovery (Kubernetes 1.30 and later have it)")
+			}
+			for _, g := range groups.Items {
+				*out = append(*out, servedBy(g)...)
+			}
+			return nil
 		}
 	}
-	return out, nil
+	err := together(list("/api", &core), list("/apis", &groups))
+	return append(core, groups...), err
 }
 
 func servedBy(g apidiscovery.APIGroupDiscovery) []sim.Served {

@@ -21,6 +21,19 @@ const pageSize = 500
 
 // Fetch implements sim.Backing.
 func (l *live) Fetch(p sim.Part) ([]*unstructured.Unstructured, error) {
+	l.mu.Lock()
+	c := l.coming[p]
+	delete(l.coming, p)
+	l.mu.Unlock()
+	if c == nil {
+		return l.get(p)
+	}
+	f := <-c
+	return f.objs, f.err
+}
+
+// get fetches a part, and notes what follows from the answer.
+func (l *live) get(p sim.Part) ([]*unstructured.Unstructured, error) {
 	objs, err := l.fetch(p)
 	switch {
 	case apierrors.IsNotFound(err):

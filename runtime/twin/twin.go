@@ -2,14 +2,11 @@ package twin
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/version"
 
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/env"
@@ -47,20 +44,13 @@ func New(ctx context.Context, c *cluster.Client, o Options) (*Twin, error) {
 	if err != nil {
 		return nil, err
 	}
-	served, err := l.served()
+	l.ahead(first)
+	in, err := l.introduce()
 	if err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", t.name, err)
-	}
-	data, err := l.do(http.MethodGet, "/version", nil, asJSON, nil)
-	if err != nil {
-		return nil, fmt.Errorf("cluster %s: %w", t.name, err)
-	}
-	var v version.Info
-	if err := json.Unmarshal(data, &v); err != nil {
-		return nil, fmt.Errorf("cluster %s: version: %w", t.name, err)
 	}
 	t.live = l
-	return t, t.begin(o, l, served, v.GitVersion)
+	return t, t.begin(o, l, in.served, in.version.GitVersion)
 }
 
 func (t *Twin) begin(o Options, src sim.Backing, served []sim.Served, kubernetes string) error {

@@ -6,6 +6,9 @@
 //	bench look    RUTTER ISTIOCTL [KUBECONFIG]
 //	                                precheck, census and analyze, and istioctl's analyze, on a
 //	                                real API server: its own, or one that up left
+//	bench manifest RUTTER KUBECTL KUBECONFIG
+//	                                the plan of Istio's manifest and kubectl diff of it, on a
+//	                                server that up left; scale measures that, too
 //	bench scale   RUTTER KUBECTL    plans against a real API server
 //	bench up      RUTTER KUBECTL    leaves the server of scale running
 package main
@@ -30,11 +33,16 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: bench version|scale|up RUTTER KUBECTL, bench render RUTTER ISTIOCTL, or bench look RUTTER ISTIOCTL [KUBECONFIG]")
+var errUsage = errors.New("usage: bench version|scale|up RUTTER KUBECTL, bench render RUTTER ISTIOCTL, bench look RUTTER ISTIOCTL [KUBECONFIG], or bench manifest RUTTER KUBECTL KUBECONFIG")
 
 func run(ctx context.Context, args []string) error {
-	if len(args) == 4 && args[0] == "look" {
-		return looks(ctx, args[3], args[1], args[2])
+	if len(args) == 4 {
+		switch args[0] {
+		case "look":
+			return looks(ctx, args[3], args[1], args[2])
+		case "manifest":
+			return manifests(ctx, args[3], args[1], args[2])
+		}
 	}
 	if len(args) != 3 {
 		return errUsage

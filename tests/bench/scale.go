@@ -18,7 +18,7 @@ const (
 	world     = "mesh,istio=1.30.3,workloads=2800,namespaces=1000,nodes=10,node-pods=8000,seed=1"
 	firstPort = 33000 // apart from those of end-to-end tests
 	scaleRuns = 3     // of which the quickest counts
-	diffPairs = 5
+	diffPairs = 7
 )
 
 // bounds of issue 7, §7.
@@ -37,7 +37,7 @@ func scale(ctx context.Context, rutter, kubectl string) (err error) {
 	return errors.Join(
 		measure(ctx, "rutter plan of an upgrade of 10,000 pods in 1,000 namespaces", maxPlan, rutter, append(upgrade, "--kubeconfig", p.Kubeconfig())...),
 		measure(ctx, "rutter impact of a label there", 0, rutter, append(moved, "--kubeconfig", p.Kubeconfig())...),
-		manifests(ctx, p, rutter, kubectl),
+		manifests(ctx, p.Kubeconfig(), rutter, kubectl),
 	)
 }
 

@@ -18,7 +18,7 @@ SWEPT   = runbooks/istio/$(RUNBOOK)_test.star --run '^test_small_mesh$$' --sweep
 # How long each fuzz target runs.
 FUZZTIME ?= 5m
 
-.PHONY: help build release reproduce hostile demo test fuzz sweep race check e2e cluster-up cluster-down golden bench bench-scale clean
+.PHONY: help build release reproduce hostile demo test fuzz sweep race check e2e cluster-up cluster-down golden bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,11 +88,6 @@ golden: bin/rutter ## rewrite the golden files of Go tests and of runbooks
 
 bench: bin/rutter ## measure against kubectl and istioctl, some of it on a real API server, and print ratios
 	.ci/bench
-
-bench-scale: bin/rutter ## measure plans of 10,000 pods on a real API server; fails, as its bounds are not kept yet
-	$(GO) build -o bin/kubectl ./tests/kubectl
-	$(GO) build -o bin/benchmark ./tests/bench
-	bin/benchmark scale bin/rutter bin/kubectl
 
 clean: ## remove what was built; stops the cluster of cluster-up
 	@if [ -e bin/e2e/cluster/plane.json ]; then $(MAKE) --no-print-directory cluster-down; fi

@@ -16,9 +16,13 @@ import (
 
 // first is what every twin looks at when it begins. Where the server has these in
 // another version, they are asked for again when that is known.
-var first = []sim.Part{
-	{GroupVersionResource: schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}},
-	{GroupVersionResource: schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}},
+func first() []sim.Part {
+	return []sim.Part{
+		{GroupVersionResource: schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}},
+		{GroupVersionResource: schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}},
+		// The control planes, as mesh.ControlPlanes asks for them.
+		{GroupVersionResource: schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}, Labels: "app=istiod"},
+	}
 }
 
 // fetched is an answer to Fetch.

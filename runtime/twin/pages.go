@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,6 +19,15 @@ import (
 
 // pageSize is how many objects one request for a list asks for.
 const pageSize = 500
+
+// sizeOf is the size of a kind's pages. Namespaces are small, and are waited for by
+// all that follows.
+func sizeOf(gvr schema.GroupVersionResource) int {
+	if gvr.Group == "" && gvr.Resource == "namespaces" {
+		return 10 * pageSize
+	}
+	return pageSize
+}
 
 // Fetch implements sim.Backing.
 func (l *live) Fetch(p sim.Part) ([]*unstructured.Unstructured, error) {
@@ -110,7 +120,7 @@ type page struct {
 
 // page asks for one page of a list.
 func (l *live) page(p sim.Part, next string) <-chan page {
-	q := url.Values{"limit": {fmt.Sprint(pageSize)}}
+	q := url.Values{"limit": {strconv.Itoa(sizeOf(p.GroupVersionResource))}}
 	if p.Labels != "" {
 		q.Set("labelSelector", p.Labels)
 	}

@@ -44,7 +44,7 @@ func New(ctx context.Context, c *cluster.Client, o Options) (*Twin, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.ahead(first)
+	l.ahead(first())
 	in, err := l.introduce()
 	if err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", t.name, err)

@@ -19,7 +19,7 @@ import (
 // most of ours, and a fifth is less than these take.
 const (
 	maxFile   = 1.0 / 5
-	maxNear   = 0.45
+	maxNear   = 0.5
 	maxFolder = 1.0
 )
 

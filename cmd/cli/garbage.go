@@ -16,7 +16,7 @@ const (
 	uncollected = int64(160 << 20)  // bytes that the process takes before garbage is collected at all
 )
 
-// collectLate sets the collector up for a twin, where the environment does not.
+// collectLate sets the collector up for a command that makes a twin, where the environment does not.
 func (a *app) collectLate() {
 	if a.env.Getenv("GOGC") != "" || a.env.Getenv("GOMEMLIMIT") != "" {
 		return

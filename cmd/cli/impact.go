@@ -205,6 +205,7 @@ func (a *app) impact(ctx context.Context, f *impactFlags, changes asked) error {
 	if err != nil {
 		return err
 	}
+	a.collectLate()
 	t, err := a.twin(ctx, &f.target, f.offline, a.renderer())
 	if err != nil {
 		return err

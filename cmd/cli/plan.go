@@ -194,7 +194,6 @@ func (a *app) twin(ctx context.Context, t *target, offline string, renderer *lib
 	if err := lib.Setup(); err != nil {
 		return nil, err
 	}
-	a.collectLate()
 	o := livingFrom(a.env.Clock.Now())
 	if offline != "" {
 		return a.offline(offline, o)

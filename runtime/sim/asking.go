@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"errors"
 	"net/http"
 	"net/url"
@@ -133,11 +134,10 @@ func (c *Cluster) askWrite(r *http.Request, q *query, body []byte, o writeOption
 	if err != nil {
 		return reply{}, true, err
 	}
-	code := http.StatusOK
-	if c.st.get(k) == nil {
+	before, code := c.st.get(k), http.StatusOK
+	if before == nil {
 		code = http.StatusCreated
 	}
-	before := c.st.get(k)
 	if obj, err = c.take(q.res, k, obj, o); err != nil {
 		return reply{}, true, err
 	}
@@ -205,6 +205,9 @@ func (b *backed) keyOf(q Question) string {
 // withoutDemands is a body that is a JSON object without the metadata in which it
 // agrees with what is there.
 func withoutDemands(body []byte, there *unstructured.Unstructured) []byte {
+	if !bytes.Contains(body, []byte(`"uid"`)) && !bytes.Contains(body, []byte(`"resourceVersion"`)) {
+		return body // as most are, and a definition is large
+	}
 	m, err := plain.Decode(body)
 	meta, _ := m["metadata"].(map[string]any)
 	if err != nil || meta == nil {

@@ -2,7 +2,6 @@ package twin
 
 import (
 	"encoding/json"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,7 +11,6 @@ import (
 
 	"rutter.dev/rutter/runtime/cluster"
 	"rutter.dev/rutter/runtime/sim"
-	"rutter.dev/rutter/runtime/sim/controllers"
 )
 
 const owners = `
@@ -111,31 +109,9 @@ func likeness(pod *unstructured.Unstructured) string {
 // While a server answers the dry-run of a rollout, the injection of the pods that
 // it will bring is prepared: of just these.
 func TestInjectionIsPrepared(t *testing.T) {
-	s, err := sim.New(sim.Options{Controllers: controllers.All()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	objs, err := sim.ReadObjects(strings.NewReader(world+"---"+owners), "world")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Load(objs); err != nil {
-		t.Fatal(err)
-	}
-	s.Advance(time.Minute)
-	live, err := cluster.New(s.Config(), "live", s.Clock(), cluster.ClientOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := liveWorldOf(t, world+"---"+owners)
 	inj := &preparing{prepared: map[string]bool{}}
-	tw, err := New(t.Context(), live, Options{Controllers: controllers.All(), Injector: inj, Now: s.Clock().Now()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := tw.Client(tw.Clock(), cluster.ClientOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tw, c := twinWith(t, s, inj)
 	patch := []byte(`{"spec":{"template":{"metadata":{"annotations":{"restart":"1"}}}}}`)
 	refs := []cluster.Ref{
 		webRef,

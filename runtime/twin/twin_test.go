@@ -58,11 +58,17 @@ stringData: {password: hunter2}
 
 func liveWorld(t *testing.T) *sim.Cluster {
 	t.Helper()
+	return liveWorldOf(t, world)
+}
+
+// liveWorldOf is a cluster with these objects, a minute later.
+func liveWorldOf(t *testing.T, yaml string) *sim.Cluster {
+	t.Helper()
 	c, err := sim.New(sim.Options{Controllers: controllers.All()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	objs, err := sim.ReadObjects(strings.NewReader(world), "world")
+	objs, err := sim.ReadObjects(strings.NewReader(yaml), "world")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,11 +83,17 @@ func liveWorld(t *testing.T) *sim.Cluster {
 // twinOf makes a twin of s, and a client of it.
 func twinOf(t *testing.T, s *sim.Cluster) (*Twin, *cluster.Client) {
 	t.Helper()
+	return twinWith(t, s, nil)
+}
+
+// twinWith makes a twin whose pods are injected by inj, nil for none.
+func twinWith(t *testing.T, s *sim.Cluster, inj sim.Injector) (*Twin, *cluster.Client) {
+	t.Helper()
 	live, err := cluster.New(s.Config(), "live", s.Clock(), cluster.ClientOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	tw, err := New(t.Context(), live, Options{Controllers: controllers.All(), Now: s.Clock().Now()})
+	tw, err := New(t.Context(), live, Options{Controllers: controllers.All(), Injector: inj, Now: s.Clock().Now()})
 	if err != nil {
 		t.Fatal(err)
 	}

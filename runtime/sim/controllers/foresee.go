@@ -26,7 +26,7 @@ func (deploymentController) Foresee(d *unstructured.Unstructured) []*unstructure
 // labels.
 func (statefulSetController) Foresee(set *unstructured.Unstructured) []*unstructured.Unstructured {
 	start, template := number(set.Object, 0, "spec", "ordinals", "start"), table(set.Object, "spec", "template")
-	revision := revisionName(set)
+	revision := revisionName(set, revisionHash(set))
 	var out []*unstructured.Unstructured
 	for i := range number(set.Object, 1, "spec", "replicas") {
 		out = append(out, slotPod(set, template, revision, start+i))

@@ -49,7 +49,7 @@ func syncHistory(w sim.World, owner *unstructured.Unstructured, hashLabel string
 	made, err := w.Create(&unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "apps/v1", "kind": "ControllerRevision",
 		"metadata": map[string]any{
-			"name": owner.GetName() + "-" + hash, "namespace": owner.GetNamespace(),
+			"name": revisionName(owner, hash), "namespace": owner.GetNamespace(),
 			"labels": labels, "ownerReferences": ownedBy(owner),
 		},
 		"data": data, "revision": next,
@@ -85,8 +85,8 @@ func revisionHash(owner *unstructured.Unstructured) string {
 	return templateHash(revisionData(owner), number(owner.Object, 0, "status", "collisionCount"))
 }
 
-func revisionName(owner *unstructured.Unstructured) string {
-	return owner.GetName() + "-" + revisionHash(owner)
+func revisionName(owner *unstructured.Unstructured, hash string) string {
+	return owner.GetName() + "-" + hash
 }
 
 // named finds a revision by name, or nil.
